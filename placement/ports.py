@@ -1,0 +1,129 @@
+"""Ports of placement: the registry that decides where actors live, and the clock.
+
+Two adapters implement Registry (memory, Redis) under one contract suite. Every method is one
+atomic step at the server and is safe to run twice and late. Ports only: no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from placement.records import (
+    Claimed,
+    Held,
+    Load,
+    Location,
+    Member,
+    MemberState,
+    Renewal,
+    Stored,
+    View,
+)
+
+
+class Clock(Protocol):
+    """Seconds that only grow and count suspension (CLOCK_BOOTTIME on a real host)."""
+
+    def __call__(self) -> float: ...
+
+
+class RegistryError(Exception):
+    """Root of what a registry raises."""
+
+
+class RegistryUnavailable(RegistryError):
+    """The server is out of reach, loading, read-only or full: the step may or may not have run."""
+
+
+class RegistryMisconfigured(RegistryError):
+    """The server would lose authoritative keys; the message says what to set."""
+
+
+class Fenced(RegistryError):
+    """The registry no longer takes this incarnation for alive: it must stop and rejoin anew."""
+
+
+class StaleGeneration(RegistryError):
+    """The caller speaks for an older generation of the registry's data."""
+
+
+class Claim(NamedTuple):
+    """A request to run ``actor``. ``expected`` is for takeover and handoff (later rules)."""
+
+    actor: str
+
+
+class ClaimFrom(NamedTuple):
+    """Take ``actor`` over from exactly that location (transfer, rule 7)."""
+
+    actor: str
+    offered: Location
+
+
+class Registry(Protocol):
+    """Redis decides: epochs are compared here, and nowhere else.
+
+    ``me`` is always the calling incarnation. All raise RegistryUnavailable; those that act for
+    ``me`` raise Fenced when ``me`` is not a live member.
+    """
+
+    async def join(self, member: Member) -> View:
+        """Write ``member`` and raise the version. An earlier incarnation of the same host id or
+        address stays until it leaves or is buried. Running it twice changes nothing more."""
+
+    async def renew(self, me: str, counter: int) -> Renewal:
+        """Set this host's renewal counter (only ever raised); works when Redis is full."""
+
+    async def heartbeat(self, me: str, load: Load) -> None:
+        """Refresh what others show of this host; takes no part in safety."""
+
+    async def set_member(
+        self, incarnation: str, *, state: MemberState | None = None, ready: bool | None = None,
+        weight: float | None = None,
+    ) -> View:  # fmt: skip
+        """Change a live member's record, raising the version if anything changed."""
+
+    async def leave(self, me: str) -> View:
+        """Remove this host. The caller has released, or no longer runs, all it owned."""
+
+    async def bury(self, incarnation: str, counter: int) -> bool:
+        """Declare a member dead if its counter is still ``counter`` (rule 3): the caller has
+        itself seen it unchanged for lease + margin. True if it is dead now, by whomever."""
+
+    async def view(self) -> View: ...
+
+    async def loads(self) -> dict[str, Load]:
+        """Each member's last heartbeat, by incarnation."""
+
+    async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
+        """Claim each actor: free, mine already, or held by the dead -> Claimed with a new,
+        higher epoch; else Held. Answers in the order asked."""
+
+    async def release(self, me: str, owned: Sequence[tuple[str, int]]) -> None:
+        """Free each (actor, epoch) that is still located at exactly (me, epoch)."""
+
+    async def locate(self, actors: Sequence[str]) -> list[Location | None]:
+        """Where each actor is recorded, whether or not its holder still lives."""
+
+    async def save(self, me: str, actor: str, epoch: int, save_no: int, data: bytes) -> bool:
+        """Store the state if the location is exactly (me, epoch) and ``save_no`` is greater
+        than the stored one of this epoch (rule 8). False: refused, this host is not the owner,
+        or a newer save is there. Saving the same (epoch, save_no) twice is True twice."""
+
+    async def load(self, actor: str) -> Stored | None: ...
+
+    async def forget(self, me: str, actor: str, epoch: int) -> bool:
+        """Release the location and delete the saved state in one step, if still (me, epoch)."""
+
+    async def list_actors(
+        self, prefix: str, limit: int, cursor: str
+    ) -> tuple[list[tuple[str, Location]], str]:
+        """A page of (actor, location) whose name starts with ``prefix``, and the next cursor
+        ("" at the end). Pages may exceed ``limit`` a little; actors may come and go between."""
+
+    def on_change(self, callback: Callable[[int, int], None]) -> None:
+        """Call back with (generation, version) when the view may have changed. A hint: it can be
+        lost, and each renewal tells the same."""
+
+    async def aclose(self) -> None: ...

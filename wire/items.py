@@ -1,0 +1,202 @@
+"""What travels on a link: a batch of items, msgpack arrays with an integer tag in front.
+
+These structs are the vocabulary between two hosts (design section 4). A batch is what one
+``roost.v1.Frame`` carries. A decision module: pure data, encoded and decoded here only.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from wire.errors import ProtocolError
+
+PROTOCOL_VERSION = 1
+
+
+class Mode(IntEnum):
+    """What the caller waits for."""
+
+    TELL = 0
+    ASK = 1
+    STREAM = 2
+
+
+class Content(IntEnum):
+    """How a payload is encoded."""
+
+    MSGPACK = 0
+    JSON = 1
+
+
+class Refusal(IntEnum):
+    """Why an envelope was not accepted. None of them means that it ran."""
+
+    MOVED = 0  # not here; ``location`` names the incarnation that has it, "" if unknown
+    FULL = 1  # mailbox full; a Resume follows when there is room
+    GAP = 2  # not the next number; ``expected`` is
+    UNKNOWN_STREAM = 3  # no memory of this stream and the number is not 0: open a new one
+    NO_CAPACITY = 4  # this host is full; try the ring's next host
+    ERROR = 5  # the call is wrong or the actor failed; ``code`` and ``message`` say how
+
+
+class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
+    """First item in each direction. ``target`` is the incarnation the dialer wants to reach.
+
+    ``session`` is the dialer's name for the link session; ``received`` the number of the last
+    batch of it that this side has accepted (0: none), so the other side resends what follows.
+    """
+
+    protocol: int
+    cluster: str
+    host_id: str
+    incarnation: str
+    address: str
+    target: str
+    session: str
+    received: int
+
+
+class Envelope(msgspec.Struct, array_like=True, tag=1, gc=False):
+    """One message for an actor. Streams of envelopes are numbered per (sender, actor)."""
+
+    stream: int  # the sender's stream, unique within the sending incarnation
+    seq: int  # 0, 1, 2, ... within the stream
+    attempt: int  # raised each time the sender goes back to an earlier number
+    call: int  # unique within the sending incarnation; 0 for a tell
+    kind: str
+    key: str
+    method: str
+    mode: int
+    content: int
+    payload: bytes
+    budget_ms: int = -1  # time left for the call when it was sent; -1: no deadline
+    chain: tuple[str, ...] = ()  # running calls that wait for this one (cycle detection)
+    headers: dict[str, str] | None = None
+
+
+class Reply(msgspec.Struct, array_like=True, tag=2, gc=False):
+    """The result of an ask, or the normal end of a stream (``payload`` empty)."""
+
+    call: int
+    attempt: int
+    epoch: int
+    content: int
+    payload: bytes
+
+
+class Failure(msgspec.Struct, array_like=True, tag=3, gc=False):
+    """The call ended in an error (see wire.errors for ``code``)."""
+
+    call: int
+    attempt: int
+    epoch: int
+    code: str
+    message: str
+    details: dict[str, str] | None = None
+
+
+class Accepted(msgspec.Struct, array_like=True, tag=4, gc=False):
+    """Everything of ``stream`` up to and including ``seq`` is in the actor's mailbox."""
+
+    stream: int
+    seq: int
+
+
+class Refused(msgspec.Struct, array_like=True, tag=5, gc=False):
+    """``seq`` and everything sent after it in the same attempt was not accepted."""
+
+    stream: int
+    seq: int
+    attempt: int
+    reason: int
+    expected: int = 0
+    location: str = ""
+    epoch: int = 0
+    code: str = ""
+    message: str = ""
+    details: dict[str, str] | None = None
+
+
+class Resume(msgspec.Struct, array_like=True, tag=6, gc=False):
+    """The mailbox that refused ``stream`` as FULL has room again."""
+
+    stream: int
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=7, gc=False):
+    """The caller no longer waits for ``call``: cancel its handler."""
+
+    call: int
+
+
+class Chunk(msgspec.Struct, array_like=True, tag=8, gc=False):
+    """One item that a stream handler yielded."""
+
+    call: int
+    content: int
+    payload: bytes
+
+
+class Grant(msgspec.Struct, array_like=True, tag=9, gc=False):
+    """The consumer of stream ``call`` can take ``items`` more."""
+
+    call: int
+    items: int
+
+
+class Goaway(msgspec.Struct, array_like=True, tag=10, gc=False):
+    """The sending host drains: open nothing new towards it."""
+
+    reason: str
+
+
+class Request(msgspec.Struct, array_like=True, tag=11, gc=False):
+    """A question from host to host (list, describe, hand over ...); ``op`` names it."""
+
+    id: int
+    op: str
+    body: bytes
+
+
+class Response(msgspec.Struct, array_like=True, tag=12, gc=False):
+    """The answer to Request ``id``; ``code`` is "" when it went well, else an error code."""
+
+    id: int
+    code: str
+    body: bytes
+
+
+Item = (
+    Hello | Envelope | Reply | Failure | Accepted | Refused | Resume | Cancel | Chunk | Grant
+    | Goaway | Request | Response
+)  # fmt: skip
+
+
+class Batch(msgspec.Struct, array_like=True, gc=False):
+    """One frame's body: its number in the session, the last number received, and the items.
+
+    Number 0 is for what is outside the session's order (Hello, a bare acknowledgement).
+    """
+
+    number: int
+    received: int
+    items: list[Item]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Batch)
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """The bytes of one batch."""
+    return _encoder.encode(batch)
+
+
+def decode_batch(data: bytes | memoryview) -> Batch:
+    """The batch in ``data``; raises ProtocolError when it is none."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise ProtocolError(f"malformed batch of {len(data)} bytes: {exc}") from exc
