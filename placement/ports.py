@@ -45,7 +45,14 @@ class Fenced(RegistryError):
 
 
 class StaleGeneration(RegistryError):
-    """The caller speaks for an older generation of the registry's data."""
+    """The caller speaks for an older generation of the registry's data, and nothing was done.
+
+    ``view`` is the newer one; the registry object speaks for its generation from now on.
+    """
+
+    def __init__(self, message: str, view: View) -> None:
+        super().__init__(message)
+        self.view = view
 
 
 class Claim(NamedTuple):
@@ -125,5 +132,9 @@ class Registry(Protocol):
     def on_change(self, callback: Callable[[int, int], None]) -> None:
         """Call back with (generation, version) when the view may have changed. A hint: it can be
         lost, and each renewal tells the same."""
+
+    async def listen(self) -> None:
+        """Feed ``on_change``, reconnecting, until cancelled: run it in a task of its own. Returns
+        at once where nothing needs to be awaited."""
 
     async def aclose(self) -> None: ...
