@@ -64,22 +64,35 @@ class Lease:
         self.terms = terms
         self.deadline_s = NEVER_S
         self._sent_at_s = NEVER_S
+        self._ended = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any renewal has succeeded yet."""
+        return self._sent_at_s != NEVER_S
 
     def renewed(self, sent_at_s: float, now_s: float) -> bool:
         """Count a renewal that succeeded: ``sent_at_s`` is when its first attempt was sent, and
         each renewal must have used a counter of its own.
 
-        False: the reply came past the deadline, so the lease has lapsed and stays so.
+        False: the reply came past the deadline, or the lease was ended; a lease that has begun
+        and lapsed stays so.
         """
         deadline_s = sent_at_s + self.terms.ttl_s - self.terms.margin_s
-        if now_s >= (deadline_s if self.deadline_s == NEVER_S else self.deadline_s):
+        if self._ended or now_s >= (self.deadline_s if self.has_begun else deadline_s):
             return False
-        self._sent_at_s = max(self._sent_at_s, sent_at_s)
+        # The deadline first: another thread may ask between the two whether the lease has begun.
         self.deadline_s = max(self.deadline_s, deadline_s)
+        self._sent_at_s = max(self._sent_at_s, sent_at_s)
         return True
 
     def is_held(self, now_s: float) -> bool:
         return now_s < self.deadline_s
+
+    def end(self) -> None:
+        """Give the lease up for good: the registry has fenced this host."""
+        self._ended = True
+        self.deadline_s = NEVER_S
 
     def remaining_s(self, now_s: float) -> float:
         """How much longer this host may act; 0 when it may not."""
