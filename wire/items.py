@@ -6,6 +6,7 @@ These structs are the vocabulary between two hosts (design section 4). A batch i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import msgspec
@@ -46,6 +47,7 @@ class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
 
     ``session`` is the dialer's name for the link session; ``received`` the number of the last
     batch of it that this side has accepted (0: none), so the other side resends what follows.
+    ``resume`` says that the session was open before: where it is unknown, it must be refused.
     """
 
     protocol: int
@@ -56,6 +58,7 @@ class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
     target: str
     session: str
     received: int
+    resume: bool = False
 
 
 class Envelope(msgspec.Struct, array_like=True, tag=1, gc=False):
@@ -74,6 +77,9 @@ class Envelope(msgspec.Struct, array_like=True, tag=1, gc=False):
     budget_ms: int = -1  # time left for the call when it was sent; -1: no deadline
     chain: tuple[str, ...] = ()  # running calls that wait for this one (cycle detection)
     headers: dict[str, str] | None = None
+    credit: int = 0  # stream items that the producer may send before it needs a Grant
+    version: int = 0  # the sender's view, so that an older receiver catches up first
+    refused: tuple[str, ...] = ()  # incarnations without capacity that were asked before
 
 
 class Reply(msgspec.Struct, array_like=True, tag=2, gc=False):
@@ -192,6 +198,24 @@ _decoder = msgspec.msgpack.Decoder(Batch)
 def encode_batch(batch: Batch) -> bytes:
     """The bytes of one batch."""
     return _encoder.encode(batch)
+
+
+def encode_item(item: Item) -> bytes:
+    """The bytes of one item, for :func:`join_batch`."""
+    return _encoder.encode(item)
+
+
+def join_batch(number: int, received: int, items: Sequence[bytes]) -> bytes:
+    """The batch of items that are encoded already, as :func:`encode_batch` would write it."""
+    count = len(items)
+    if count < 16:
+        head = bytes((0x90 | count,))
+    elif count < 1 << 16:
+        head = b"\xdc" + count.to_bytes(2, "big")
+    else:
+        head = b"\xdd" + count.to_bytes(4, "big")
+    encode = _encoder.encode
+    return b"".join((b"\x93", encode(number), encode(received), head, *items))
 
 
 def decode_batch(data: bytes | memoryview) -> Batch:

@@ -1,0 +1,130 @@
+"""A grpclib server and channel with a bound on what they receive. An adapter.
+
+grpclib gathers a message of any announced length before anyone sees it. Here a message whose
+prefix announces more than ``message_bytes_max`` ends its call with RESOURCE_EXHAUSTED before
+its body is gathered. This and wire.lane are the only modules that reach into grpclib;
+tests/unit/wire/test_limits.py holds the internals that they count on.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection
+from ssl import SSLContext
+from typing import Any
+
+from grpclib.client import Channel
+from grpclib.client import Handler as ClientHandler
+from grpclib.config import Configuration
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from grpclib.protocol import Connection, H2Protocol, Stream
+from grpclib.server import Handler as ServerHandler
+from grpclib.server import Server
+
+PAYLOAD_BYTES_MAX = 16 << 20
+#: What a message may hold beside its payload: names, headers, a call chain.
+OVERHEAD_BYTES = 1 << 20
+MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + OVERHEAD_BYTES
+
+_USER_TIMEOUT_MS = 10_000
+_KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+
+
+def too_large(size: int, limit: int) -> GRPCError:
+    """The error for a message of ``size`` bytes where at most ``limit`` are taken."""
+    return GRPCError(
+        Status.RESOURCE_EXHAUSTED,
+        f"message of {size} bytes exceeds the limit of {limit} "
+        f"(payload_bytes_max plus {OVERHEAD_BYTES})",
+    )
+
+
+class BoundedStream(Stream):
+    """An HTTP/2 stream that refuses to gather more than ``message_bytes_max`` at once."""
+
+    message_bytes_max = MESSAGE_BYTES_MAX
+
+    async def recv_data(self, size: int) -> bytes:
+        if size > self.message_bytes_max:
+            raise too_large(size, self.message_bytes_max)
+        data: bytes = await super().recv_data(size)
+        return data
+
+
+class BoundedProtocol(H2Protocol):
+    """One connection, whose streams are bounded. ``tap`` sees its bytes first (wire.lane)."""
+
+    tap: Callable[[bytes], bytes] | None = None
+
+    def __init__(
+        self, handler: Any, config: Configuration, h2_config: Any, message_bytes_max: int
+    ) -> None:
+        super().__init__(handler, config, h2_config)
+        self._message_bytes_max = message_bytes_max
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        tune_socket(transport.get_extra_info("socket"))
+        self.connection.create_stream = self._create_stream
+        self.connection.roost_protocol = self
+
+    def _create_stream(self, *, stream_id: int | None = None, wrapper: Any = None) -> Stream:
+        connection: Connection = self.connection
+        stream = BoundedStream(
+            connection, connection._connection, connection._transport,
+            stream_id=stream_id, wrapper=wrapper,
+        )  # fmt: skip
+        stream.message_bytes_max = self._message_bytes_max
+        return stream
+
+    def data_received(self, data: bytes) -> None:
+        if self.tap is not None:
+            data = self.tap(data)
+            if not data:
+                return
+        super().data_received(data)
+
+
+class BoundedServer(Server):
+    """grpclib's Server with ``message_bytes_max``; everything else as there."""
+
+    def __init__(
+        self, handlers: Collection[Any], *, message_bytes_max: int = MESSAGE_BYTES_MAX,
+        config: Configuration | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(handlers, config=config)
+        self._message_bytes_max = message_bytes_max
+
+    def _protocol_factory(self) -> H2Protocol:
+        plain = super()._protocol_factory()
+        handler: ServerHandler = plain.handler
+        return BoundedProtocol(handler, plain.config, plain.h2_config, self._message_bytes_max)
+
+
+class BoundedChannel(Channel):
+    """grpclib's Channel with ``message_bytes_max``; everything else as there."""
+
+    def __init__(
+        self, host: str, port: int, *, message_bytes_max: int = MESSAGE_BYTES_MAX,
+        ssl: SSLContext | None = None, config: Configuration | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(host, port, ssl=ssl, config=config)
+        self._message_bytes_max = message_bytes_max
+
+    def _protocol_factory(self) -> H2Protocol:
+        return BoundedProtocol(
+            ClientHandler(), self._config, self._h2_config, self._message_bytes_max
+        )
+
+
+def tune_socket(sock: Any) -> None:
+    """Notice a peer that vanished without a word within about ten seconds (Linux)."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS), *_KEEPALIVE)
+    for name, value in options:
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
