@@ -19,9 +19,9 @@ help: ## this list
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | sed -E 's/^([a-z.-]+):[^#]*## /  make \1\t/' | expand -t 20
 
 .PHONY: venv
-venv: $(READY) ## the environment, from the pinned and hashed requirements
+venv: $(READY) ; @: ## the environment, from the pinned and hashed requirements
 .PHONY: .venv
-.venv: $(READY)
+.venv: $(READY) ; @:
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -49,7 +49,7 @@ test-full: $(READY) ## every count and bound that the suite knows; wants the mac
 	@ROOST_TEST_FULL=1 $(RUN) -m pytest $(ARGS)
 
 .PHONY: check check-lint check-types check-layers
-check: check-lint check-types check-layers ## lint, format, types, layering
+check: check-lint check-types check-layers ; @echo "check: clean" ## lint, format, types, layering
 check-lint: $(READY)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
@@ -70,7 +70,7 @@ sim-mutants: $(READY) ## break the protocol on purpose and see the simulator fin
 
 .PHONY: proto
 proto: $(READY) ## compile wire/proto into wire/_generated
-	@$(RUN) -m wire.proto.compile
+	@$(RUN) -m wire.proto.generate
 
 .PHONY: lock
 lock: ## pin and hash the requirements anew (needs uv)
