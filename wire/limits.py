@@ -1,7 +1,7 @@
 """A grpclib server and channel with a bound on what they receive. An adapter.
 
 grpclib gathers a message of any announced length before anyone sees it. Here a message whose
-prefix announces more than ``message_bytes_max`` ends its call with RESOURCE_EXHAUSTED before
+prefix announces more than ``bytes_max`` ends its call with RESOURCE_EXHAUSTED before
 its body is gathered. This and wire.lane are the only modules that reach into grpclib;
 tests/unit/wire/test_limits.py holds the internals that they count on.
 """
@@ -18,14 +18,12 @@ from grpclib.client import Handler as ClientHandler
 from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
-from grpclib.protocol import Connection, H2Protocol, Stream
-from grpclib.server import Handler as ServerHandler
+from grpclib.protocol import AbstractHandler, H2Protocol, Stream
 from grpclib.server import Server
 
-PAYLOAD_BYTES_MAX = 16 << 20
-#: What a message may hold beside its payload: names, headers, a call chain.
-OVERHEAD_BYTES = 1 << 20
-MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + OVERHEAD_BYTES
+from wire.bounds import OVERHEAD_BYTES, PAYLOAD_BYTES_MAX, message_bytes_max
+
+MESSAGE_BYTES_MAX = message_bytes_max(PAYLOAD_BYTES_MAX)
 
 _USER_TIMEOUT_MS = 10_000
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
@@ -41,15 +39,15 @@ def too_large(size: int, limit: int) -> GRPCError:
 
 
 class BoundedStream(Stream):
-    """An HTTP/2 stream that refuses to gather more than ``message_bytes_max`` at once."""
+    """An HTTP/2 stream that refuses to gather more than ``bytes_max`` at once."""
 
-    message_bytes_max = MESSAGE_BYTES_MAX
+    bytes_max = MESSAGE_BYTES_MAX
+    protocol: BoundedProtocol | None = None
 
     async def recv_data(self, size: int) -> bytes:
-        if size > self.message_bytes_max:
-            raise too_large(size, self.message_bytes_max)
-        data: bytes = await super().recv_data(size)
-        return data
+        if size > self.bytes_max:
+            raise too_large(size, self.bytes_max)
+        return await super().recv_data(size)
 
 
 class BoundedProtocol(H2Protocol):
@@ -58,24 +56,24 @@ class BoundedProtocol(H2Protocol):
     tap: Callable[[bytes], bytes] | None = None
 
     def __init__(
-        self, handler: Any, config: Configuration, h2_config: Any, message_bytes_max: int
+        self, handler: AbstractHandler, config: Configuration, h2_config: Any, bytes_max: int
     ) -> None:
         super().__init__(handler, config, h2_config)
-        self._message_bytes_max = message_bytes_max
+        self._bytes_max = bytes_max
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         tune_socket(transport.get_extra_info("socket"))
-        self.connection.create_stream = self._create_stream
-        self.connection.roost_protocol = self
+        self.connection.create_stream = self._create_stream  # type: ignore[method-assign]
 
     def _create_stream(self, *, stream_id: int | None = None, wrapper: Any = None) -> Stream:
-        connection: Connection = self.connection
+        connection = self.connection
         stream = BoundedStream(
             connection, connection._connection, connection._transport,
             stream_id=stream_id, wrapper=wrapper,
         )  # fmt: skip
-        stream.message_bytes_max = self._message_bytes_max
+        stream.bytes_max = self._bytes_max
+        stream.protocol = self
         return stream
 
     def data_received(self, data: bytes) -> None:
@@ -87,35 +85,40 @@ class BoundedProtocol(H2Protocol):
 
 
 class BoundedServer(Server):
-    """grpclib's Server with ``message_bytes_max``; everything else as there."""
+    """grpclib's Server; no message it takes has more than ``bytes_max``."""
 
     def __init__(
-        self, handlers: Collection[Any], *, message_bytes_max: int = MESSAGE_BYTES_MAX,
+        self,
+        handlers: Collection[Any],
+        *,
+        bytes_max: int = MESSAGE_BYTES_MAX,
         config: Configuration | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(handlers, config=config)
-        self._message_bytes_max = message_bytes_max
+        self._bytes_max = bytes_max
 
     def _protocol_factory(self) -> H2Protocol:
         plain = super()._protocol_factory()
-        handler: ServerHandler = plain.handler
-        return BoundedProtocol(handler, plain.config, plain.h2_config, self._message_bytes_max)
+        return BoundedProtocol(plain.handler, plain.config, plain.h2_config, self._bytes_max)
 
 
 class BoundedChannel(Channel):
-    """grpclib's Channel with ``message_bytes_max``; everything else as there."""
+    """grpclib's Channel; no message it takes has more than ``bytes_max``."""
 
     def __init__(
-        self, host: str, port: int, *, message_bytes_max: int = MESSAGE_BYTES_MAX,
-        ssl: SSLContext | None = None, config: Configuration | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        host: str,
+        port: int,
+        *,
+        bytes_max: int = MESSAGE_BYTES_MAX,
+        ssl: SSLContext | None = None,
+        config: Configuration | None = None,
+    ) -> None:
         super().__init__(host, port, ssl=ssl, config=config)
-        self._message_bytes_max = message_bytes_max
+        self._bytes_max = bytes_max
 
     def _protocol_factory(self) -> H2Protocol:
-        return BoundedProtocol(
-            ClientHandler(), self._config, self._h2_config, self._message_bytes_max
-        )
+        return BoundedProtocol(ClientHandler(), self._config, self._h2_config, self._bytes_max)
 
 
 def tune_socket(sock: Any) -> None:

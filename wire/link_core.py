@@ -11,133 +11,18 @@ from __future__ import annotations
 import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
 
 from wire.errors import NoCapacity, ProtocolError
 from wire.handshake import Mismatch, check_acceptor, check_dialer, read_hello, write_hello
 from wire.items import PROTOCOL_VERSION, Cancel, Envelope, Grant, Hello, Item
+from wire.link_config import LinkConfig
+from wire.link_end import Ends, LinkEnd, Loop, PeerStatistics, Pipe
 from wire.ports import LinkHandler, Links, Peer
-from wire.session import LinkSession, SessionLimits
 
 log = logging.getLogger(__name__)
 
 _CALLER_ITEMS = frozenset({Envelope, Cancel, Grant})
 _BATCHES_PER_FLUSH = 8  # then the loop gets a turn
-
-
-@dataclass(frozen=True)
-class LinkConfig:
-    """The settings of a host's links; times in seconds.
-
-    ``orphan_ttl_s``: how long a session that a peer dialed waits for that peer to come back.
-    ``ack_delay_s``: how long an acknowledgement waits for a batch to ride on.
-    ``sessions_max``: sessions that peers may have open with this host.
-    """
-
-    limits: SessionLimits = field(default_factory=SessionLimits)
-    ack_delay_s: float = 0.002
-    orphan_ttl_s: float = 30.0
-    connect_timeout_s: float = 5.0
-    backoff_start_s: float = 0.05
-    backoff_max_s: float = 1.0
-    sessions_max: int = 10_000
-
-    def __post_init__(self) -> None:
-        for name in (
-            "ack_delay_s", "orphan_ttl_s", "connect_timeout_s", "backoff_start_s",
-            "backoff_max_s", "sessions_max",
-        ):  # fmt: skip
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
-
-
-class Timer(Protocol):
-    def cancel(self) -> object: ...
-
-
-class Loop(Protocol):
-    """The part of an asyncio loop that links need."""
-
-    def call_soon(self, callback: Callable[..., Any], *args: Any) -> object: ...
-
-    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any) -> Timer: ...
-
-
-class Pipe(Protocol):
-    """One connection, as one of its sides sees it. None of its methods blocks or calls back."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether another batch may be written now; ``LinkCore.flush`` is called when it may."""
-
-    def write(self, batch: bytes) -> None:
-        """Send one batch; only while ``writable``. A broken connection is told later."""
-
-    def close(self, reason: str) -> None:
-        """End the stream so that the other side knows that the session is over."""
-
-    def abort(self) -> None:
-        """Let go of the connection: another one took its place."""
-
-
-class LinkEnd:
-    """Our end of one session and the connection under it, if one stands."""
-
-    __slots__ = (
-        "ack_timer", "batches_in", "batches_out", "bytes_in", "bytes_out", "connects", "dead",
-        "dialed", "name", "orphan_timer", "peer", "pipe", "scheduled", "session", "starved",
-    )  # fmt: skip
-
-    def __init__(self, peer: Peer, name: str, dialed: bool, limits: SessionLimits) -> None:
-        self.peer = peer
-        self.name = name
-        self.dialed = dialed
-        self.session = LinkSession(limits)
-        self.pipe: Pipe | None = None
-        self.dead = False
-        self.scheduled = False  # a flush is on its way
-        self.starved = False  # send() said that there is no room
-        self.ack_timer: Timer | None = None
-        self.orphan_timer: Timer | None = None
-        self.connects = 0
-        self.bytes_in = self.bytes_out = self.batches_in = self.batches_out = 0
-
-    def __repr__(self) -> str:
-        way = "to" if self.dialed else "from"
-        state = "dead" if self.dead else "connected" if self.pipe else "waiting"
-        return f"<LinkEnd {self.name} {way} {self.peer.host_id} {state} {self.session!r}>"
-
-
-class PeerStatistics(NamedTuple):
-    """What went to and came from one peer in its present sessions, and what waits."""
-
-    peer: Peer
-    connected: bool
-    connects: int
-    bytes_in: int
-    bytes_out: int
-    batches_in: int
-    batches_out: int
-    items_in: int
-    items_out: int
-    backlog_items: int
-    backlog_bytes: int
-
-
-class _Ends:
-    """The sessions with one peer."""
-
-    __slots__ = ("accepted", "dialed", "peer")
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.dialed: LinkEnd | None = None
-        self.accepted: LinkEnd | None = None
-
-    def both(self) -> list[LinkEnd]:
-        return [end for end in (self.dialed, self.accepted) if end is not None]
 
 
 class LinkCore(Links, ABC):
@@ -152,7 +37,7 @@ class LinkCore(Links, ABC):
         self._handler = handler
         self._loop = loop
         self._call_soon = loop.call_soon
-        self._ends: dict[str, _Ends] = {}
+        self._ends: dict[str, Ends] = {}
         self._accepted = 0
         self._numbers = itertools.count(1)
         self._closed = False
@@ -160,13 +45,15 @@ class LinkCore(Links, ABC):
     # -- the port ---------------------------------------------------------------------------
 
     def send(self, peer: Peer, item: Item) -> bool:
-        """See wire.ports.Links. Raises InvalidArgument for an item over ``item_bytes_max``."""
+        """See wire.ports.Links. Raises InvalidArgument for an item over ``item_bytes_max``.
+
+        Once this host has closed its links, nothing is sent and nothing is told.
+        """
         ends = self._ends.get(peer.incarnation)
         if ends is None:
             if self._closed:
-                self._call_soon(self._handler.on_lost, peer, "this host has closed its links")
                 return True
-            ends = self._ends[peer.incarnation] = _Ends(peer)
+            ends = self._ends[peer.incarnation] = Ends(peer)
         end = ends.dialed
         if ends.accepted is not None and type(item) not in _CALLER_ITEMS:
             end = ends.accepted
@@ -193,7 +80,7 @@ class LinkCore(Links, ABC):
 
     def statistics(self) -> tuple[PeerStatistics, ...]:
         """One row per peer with a session."""
-        return tuple(_statistics(ends) for ends in self._ends.values())
+        return tuple(ends.statistics() for ends in self._ends.values())
 
     # -- for adapters -----------------------------------------------------------------------
 
@@ -205,25 +92,33 @@ class LinkCore(Links, ABC):
         frame to ``receive``, and tells the end of the connection by ``broken`` or ``lose``.
         """
 
-    def _on_dead(self, end: LinkEnd) -> None:
-        """``end`` is over; its pipe is closed already."""
+    def _on_dead(self, end: LinkEnd, connected: bool) -> None:
+        """``end`` is over; if it was connected, its pipe was told to close."""
 
     def hello(self, end: LinkEnd) -> bytes:
         """The first batch for a new connection of ``end``."""
         me = self.me
         return write_hello(
             Hello(
-                PROTOCOL_VERSION, self.cluster, me.host_id, me.incarnation, me.address,
-                end.peer.incarnation, end.name, end.session.received,
+                protocol=PROTOCOL_VERSION,
+                cluster=self.cluster,
+                host_id=me.host_id,
+                incarnation=me.incarnation,
+                address=me.address,
+                target=end.peer.incarnation,
+                session=end.name,
+                received=end.session.received,
                 resume=end.dialed and end.connects > 0,
-            )  # fmt: skip
+            )
         )
 
     def welcome(self, end: LinkEnd, data: bytes, pipe: Pipe) -> None:
         """The acceptor's first frame came: resume over ``pipe``.
 
-        Raises Mismatch or ProtocolError when it is not from whom we dialed.
+        Raises Mismatch or ProtocolError when it is not from whom we dialed, or ``end`` is over.
         """
+        if end.dead:
+            raise Mismatch(f"session {end.name!r} is over")
         hello = read_hello(data)
         check_acceptor(hello, end.peer, self.cluster, end.name)
         self._attach(end, pipe, hello.received)
@@ -273,7 +168,7 @@ class LinkCore(Links, ABC):
         end.scheduled = False
         session, pipe = end.session, end.pipe
         if session.overflowed:
-            self.lose(end, f"backlog over {end.session.backlog_bytes} bytes (backlog_bytes_max)")
+            self.lose(end, f"backlog of {session.backlog_bytes} bytes (see backlog_bytes_max)")
             return
         if pipe is None:
             return
@@ -316,9 +211,9 @@ class LinkCore(Links, ABC):
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _open(self, ends: _Ends) -> LinkEnd:
+    def _open(self, ends: Ends) -> LinkEnd:
         name = f"{self.me.incarnation}-{next(self._numbers)}"
-        ends.dialed = end = LinkEnd(ends.peer, name, True, self.config.limits)
+        ends.dialed = end = LinkEnd(ends.peer, name, True, self.config)
         self._dial(end)
         return end
 
@@ -336,8 +231,8 @@ class LinkCore(Links, ABC):
             ends = None
         peer = Peer(hello.host_id, hello.incarnation, hello.address)
         if ends is None:
-            ends = self._ends[hello.incarnation] = _Ends(peer)
-        ends.accepted = LinkEnd(peer, hello.session, False, self.config.limits)
+            ends = self._ends[hello.incarnation] = Ends(peer)
+        ends.accepted = LinkEnd(peer, hello.session, False, self.config)
         self._accepted += 1
         return ends.accepted
 
@@ -365,7 +260,7 @@ class LinkCore(Links, ABC):
         if pipe is not None and pipe.writable and end.session.ack_owed:
             self._write(end, pipe, end.session.ack())
 
-    def _lose(self, ends: _Ends, reason: str) -> None:
+    def _lose(self, ends: Ends, reason: str) -> None:
         del self._ends[ends.peer.incarnation]
         for end in ends.both():
             end.dead = True
@@ -376,22 +271,7 @@ class LinkCore(Links, ABC):
             pipe, end.pipe = end.pipe, None
             if pipe is not None:
                 pipe.close(reason)
-            self._on_dead(end)
+            self._on_dead(end, connected=pipe is not None)
         self._handler.on_lost(ends.peer, reason)
 
 
-def _statistics(ends: _Ends) -> PeerStatistics:
-    both = ends.both()
-    return PeerStatistics(
-        peer=ends.peer,
-        connected=any(end.pipe is not None for end in both),
-        connects=sum(end.connects for end in both),
-        bytes_in=sum(end.bytes_in for end in both),
-        bytes_out=sum(end.bytes_out for end in both),
-        batches_in=sum(end.batches_in for end in both),
-        batches_out=sum(end.batches_out for end in both),
-        items_in=sum(end.session.items_in for end in both),
-        items_out=sum(end.session.items_out for end in both),
-        backlog_items=sum(end.session.backlog_items for end in both),
-        backlog_bytes=sum(end.session.backlog_bytes for end in both),
-    )

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from grpclib.exceptions import StreamTerminatedError
 from h2.exceptions import H2Error
 
 from wire.frames import Frame
-from wire.link_core import LinkCore, LinkEnd
+from wire.lane import open_lane
+from wire.link_core import LinkCore
+from wire.link_end import LinkEnd
 
 
 class GrpcPipe:
     """A grpclib stream as wire.link_core.Pipe. ``end`` is whose batches it carries."""
 
-    def __init__(self, links: LinkCore, end: LinkEnd | None) -> None:
-        self.end = end
+    def __init__(self, links: LinkCore, stream: Any) -> None:
+        self.end: LinkEnd | None = None
         self._links = links
-        self._stream: Any = None
-        self._writing: asyncio.Task[None] | None = None
-        self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def open(self, stream: Any) -> None:
-        """From now on ``stream`` carries batches; its Hellos have been dealt with."""
         self._stream = stream
+        self._lane = open_lane(stream, self._received)
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Task[None] | None = None  # while set, not writable
+        self._closed: asyncio.Future[str] = self._loop.create_future()
 
     @property
     def writable(self) -> bool:
-        return self._writing is None and not self._closed.done()
+        if self._waiting is not None or self._closed.done():
+            return False
+        lane = self._lane
+        if lane is not None and not lane.clear:
+            self._wait_for(lane.wait_clear())
+            return False
+        return True
 
     def write(self, batch: bytes) -> None:
-        self._writing = asyncio.get_running_loop().create_task(self._send(batch))
+        lane = self._lane
+        if lane is None:
+            self._wait_for(self._stream.send_message(Frame(batch)))
+            return
+        rest = lane.write(batch)
+        if rest is not None:
+            self._wait_for(self._stream._stream.send_data(rest))
 
     def close(self, reason: str) -> None:
         if not self._closed.done():
@@ -43,7 +56,9 @@ class GrpcPipe:
     async def run(self) -> str | None:
         """Hand batches over until the stream ends (None) or ``close`` says why it must ("": no
         need to tell the other side). Raises ProtocolError and what grpclib raises."""
-        reading = asyncio.get_running_loop().create_task(self._read())
+        if self._lane is not None:
+            self._lane.start_reading()
+        reading = self._loop.create_task(self._read())
         try:
             await asyncio.wait((reading, self._closed), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
@@ -51,20 +66,27 @@ class GrpcPipe:
             return self._closed.result() if self._closed.done() else None
         finally:
             reading.cancel()
-            if self._writing is not None:
-                self._writing.cancel()
+            if self._waiting is not None:
+                self._waiting.cancel()
+            if self._lane is not None:
+                self._lane.close()
 
     async def _read(self) -> None:
-        links = self._links
         while (frame := await self._stream.recv_message()) is not None:
-            if self.end is not None:
-                links.receive(self.end, self, frame.batch)
+            self._received(frame.batch)
 
-    async def _send(self, batch: bytes) -> None:
+    def _received(self, batch: bytes) -> None:
+        if self.end is not None:
+            self._links.receive(self.end, self, batch)
+
+    def _wait_for(self, step: Coroutine[Any, Any, None]) -> None:
+        self._waiting = self._loop.create_task(self._wait(step))
+
+    async def _wait(self, step: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._stream.send_message(Frame(batch))
+            await step
         except (OSError, StreamTerminatedError, H2Error):
             return  # the reader learns the same and says so
-        self._writing = None
+        self._waiting = None
         if self.end is not None:
             self._links.flush(self.end)

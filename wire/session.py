@@ -10,37 +10,11 @@ items need none and overtake them. A decision module: pure.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from wire.errors import InvalidArgument, ProtocolError
 from wire.items import Envelope, Hello, Item, decode_batch, encode_item, join_batch
-
-
-@dataclass(frozen=True)
-class SessionLimits:
-    """The bounds of one session end. Bytes are encoded bytes.
-
-    ``credit_bytes``: envelopes sent and not yet acknowledged. ``room_bytes``/``room_items``:
-    queued envelopes above which the caller is asked to stop. ``backlog_bytes_max``: everything
-    queued or unacknowledged, above which the session is given up. ``ack_batches``/``ack_bytes``:
-    received and not yet acknowledged, above which an acknowledgement goes out at once.
-    """
-
-    credit_bytes: int = 4 << 20
-    batch_items_max: int = 512
-    batch_bytes_max: int = 256 << 10
-    room_bytes: int = 8 << 20
-    room_items: int = 65_536
-    backlog_bytes_max: int = 256 << 20
-    item_bytes_max: int = 17 << 20
-    ack_batches: int = 16
-    ack_bytes: int = 64 << 10
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+from wire.link_config import LinkConfig
 
 
 class _Sent(NamedTuple):
@@ -53,13 +27,14 @@ class LinkSession:
     """See the module. ``received`` is the number of the last batch taken from the other end."""
 
     __slots__ = (
-        "_acked", "_announced", "_credit", "_envelope_bytes", "_envelopes", "_limits", "_owed",
-        "_owed_bytes", "_queued_bytes", "_resending", "_retained", "_retained_bytes", "_sent",
-        "_urgent", "items_in", "items_out", "received",
+        "_acked", "_announced", "_config", "_credit", "_envelope_bytes", "_envelopes",
+        "_item_bytes_max", "_owed", "_owed_bytes", "_queued_bytes", "_resending", "_retained",
+        "_retained_bytes", "_sent", "_urgent", "items_in", "items_out", "received",
     )  # fmt: skip
 
-    def __init__(self, limits: SessionLimits) -> None:
-        self._limits = limits
+    def __init__(self, config: LinkConfig) -> None:
+        self._config = config
+        self._item_bytes_max = config.item_bytes_max
         self._urgent: deque[bytes] = deque()
         self._envelopes: deque[bytes] = deque()
         self._queued_bytes = 0  # of both queues
@@ -67,7 +42,7 @@ class LinkSession:
         self._retained: deque[_Sent] = deque()
         self._retained_bytes = 0
         self._resending: deque[_Sent] = deque()
-        self._credit = limits.credit_bytes
+        self._credit = config.credit_bytes  # below 0 while a larger envelope is in flight
         self._sent = 0  # number of the last batch that take() made
         self._acked = 0
         self.received = 0
@@ -80,10 +55,10 @@ class LinkSession:
         """Queue ``item``. Raises InvalidArgument when it alone exceeds ``item_bytes_max``."""
         data = encode_item(item)
         size = len(data)
-        if size > self._limits.item_bytes_max:
+        if size > self._item_bytes_max:
             raise InvalidArgument(
                 f"{type(item).__name__} of {size} bytes exceeds the link's limit of "
-                f"{self._limits.item_bytes_max} (payload_bytes_max and its overhead)"
+                f"{self._item_bytes_max} (payload_bytes_max and its overhead)"
             )
         self._queued_bytes += size
         if type(item) is Envelope:
@@ -95,24 +70,24 @@ class LinkSession:
     @property
     def has_room(self) -> bool:
         """Whether the caller may go on sending envelopes."""
-        limits = self._limits
+        config = self._config
         return (
-            self._envelope_bytes < limits.room_bytes and len(self._envelopes) < limits.room_items
+            self._envelope_bytes < config.room_bytes and len(self._envelopes) < config.room_items
         )
 
     @property
     def has_ample_room(self) -> bool:
         """Whether the queue has fallen to half of its mark: time to say that there is room."""
-        limits = self._limits
+        config = self._config
         return (
-            2 * self._envelope_bytes <= limits.room_bytes
-            and 2 * len(self._envelopes) <= limits.room_items
+            2 * self._envelope_bytes <= config.room_bytes
+            and 2 * len(self._envelopes) <= config.room_items
         )
 
     @property
     def overflowed(self) -> bool:
         """Whether the backlog exceeds ``backlog_bytes_max``: give the session up."""
-        return self.backlog_bytes > self._limits.backlog_bytes_max
+        return self.backlog_bytes > self._config.backlog_bytes_max
 
     @property
     def backlog_bytes(self) -> int:
@@ -149,8 +124,8 @@ class LinkSession:
         return batch
 
     def _take_urgent(self, items: list[bytes]) -> int:
-        queue = self._urgent
-        room, bytes_max = self._limits.batch_items_max, self._limits.batch_bytes_max
+        queue, bytes_max = self._urgent, self._config.batch_bytes_max
+        room = self._config.batch_items_max
         size = 0
         while queue and room and (size + len(queue[0]) <= bytes_max or not items):
             data = queue.popleft()
@@ -160,15 +135,14 @@ class LinkSession:
         return size
 
     def _take_envelopes(self, items: list[bytes], size: int) -> int:
-        queue = self._envelopes
-        room = self._limits.batch_items_max - len(items)
-        # With nothing in flight one envelope may exceed the credit, or it would never leave.
-        spare = self._credit if self._credit < self._limits.credit_bytes else max(
-            self._credit, len(queue[0])
-        )
-        most = min(spare, self._limits.batch_bytes_max - size if items else max(
-            self._limits.batch_bytes_max, len(queue[0])
-        ))
+        queue, config = self._envelopes, self._config
+        room = config.batch_items_max - len(items)
+        credit, most = self._credit, config.batch_bytes_max - size
+        if not items:
+            most = max(most, len(queue[0]))
+        if credit == config.credit_bytes:  # nothing in flight: a larger one must leave too
+            credit = max(credit, len(queue[0]))
+        most = min(most, credit)
         taken = 0
         while queue and room and taken + len(queue[0]) <= most:
             data = queue.popleft()
@@ -191,7 +165,7 @@ class LinkSession:
     def ack_due(self) -> bool:
         """Whether so much is owed that it should be told at once."""
         return (
-            self._owed >= self._limits.ack_batches or self._owed_bytes >= self._limits.ack_bytes
+            self._owed >= self._config.ack_batches or self._owed_bytes >= self._config.ack_bytes
         )
 
     def ack(self) -> bytes:
