@@ -8,7 +8,9 @@ Decisions (pure)   ring        which member an actor belongs to, and where it sp
 Data and ports     records     members, views, locations, the registry's answers
                    ports       Registry, Clock, and what a registry raises
 Adapters (I/O)     memory          the registry of one process: tests, local systems
-                   redis_registry  the registry of a cluster; import it by its own name
+                   redis_registry  the registry of a cluster; import it by its own name. With it:
+                                   redis_scripts and scripts/ (Lua), redis_replies,
+                                   redis_errors, redis_renewal, batcher
                    lease_thread    renews the lease in a thread, watches its deadline
 """
 

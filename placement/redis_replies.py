@@ -1,0 +1,91 @@
+"""What the scripts answer, read; and what this host has heard so far. A decision module: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from placement.ports import Fenced, StaleGeneration
+from placement.records import Claimed, Held, Load, Location, Member, Renewal, Stored, View
+from placement.view import make_view
+
+_decode_member = msgspec.json.Decoder(Member).decode
+_decode_load = msgspec.json.Decoder(Load).decode
+
+
+class Heard:
+    """The generation this host speaks for and the highest epoch it has heard of.
+
+    One for all of a host's connections, the lease thread's too: each attribute is read and
+    written whole, and only ever raised.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.epoch = 0
+
+    def check(self, reply: Sequence[Any]) -> Sequence[Any]:
+        """``reply`` unless it says stale or fenced, which raise StaleGeneration and Fenced."""
+        if reply[0] == b"stale":
+            known, view = self.generation, read_view(reply)
+            self.generation = view.generation
+            raise StaleGeneration(f"generation {known} is over; this is {view.generation}", view)
+        if reply[0] == b"fenced":
+            raise Fenced("the registry does not take this incarnation for a live member")
+        return reply
+
+    def view(self, reply: Sequence[Any]) -> View:
+        """The view in a reply that carries one; from now on this host speaks for it."""
+        view = read_view(reply)
+        self.generation = view.generation
+        return view
+
+    def location(self, text: bytes) -> Location:
+        epoch, _, incarnation = text.decode().partition(":")
+        location = Location(incarnation, int(epoch))
+        self.epoch = max(self.epoch, location.epoch)
+        return location
+
+    def claims(self, reply: Sequence[Any]) -> list[Claimed | Held]:
+        """The answers to a batch of claims, in the order asked."""
+        _, epoch_text, held, states = reply
+        epoch, states = int(epoch_text), iter(states)
+        self.epoch = max(self.epoch, epoch)
+        nothing_saved = Claimed(epoch, None)
+        answers: list[Claimed | Held] = []
+        for location in held:
+            if location is not None:
+                answers.append(Held(self.location(location)))
+            else:
+                state = next(states)
+                answers.append(
+                    nothing_saved if state is None else Claimed(epoch, read_stored(state))
+                )
+        return answers
+
+
+def read_view(reply: Sequence[Any]) -> View:
+    _, generation, version, records = reply
+    return make_view(int(generation), int(version), map(_decode_member, records))
+
+
+def read_renewal(reply: Sequence[Any]) -> Renewal:
+    _, generation, version, counters = reply
+    return Renewal(int(generation), int(version), {i.decode(): int(c) for i, c in pairs(counters)})
+
+
+def read_loads(reply: Sequence[Any]) -> dict[str, Load]:
+    return {i.decode(): _decode_load(load) for i, load in pairs(reply[1])}
+
+
+def read_stored(text: bytes) -> Stored:
+    epoch, save_no, data = text.split(b":", 2)
+    return Stored(int(epoch), int(save_no), data)
+
+
+def pairs(flat: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
+    """A hash as the server's flat list of field, value, field, value."""
+    it = iter(flat)
+    return zip(it, it, strict=True)

@@ -1,0 +1,47 @@
+#!lua
+-- ARGV[3]: the claiming incarnation. ARGV[4], ARGV[5]: its registry object and this claim's number
+-- there. Then pairs of bucket, actor; no actor twice. A location is 'epoch:incarnation'.
+-- Claims of one registry object are numbered in the order sent. One that arrives behind a later
+-- one is void, and one that arrives twice gets the epoch of the first time: either would
+-- otherwise raise the epoch of an activation that already runs.
+local me, claimer, number = ARGV[3], ARGV[4], ARGV[5]
+if not is_member(me) then return {'fenced'} end
+
+local last_claimer, last_number, last_epoch =
+  string.match(redis.call('HGET', CLAIMS, me) or '', '^(%S+) (%S+) (%S+)$')
+if last_claimer == claimer and last_number == number then
+  epoch = last_epoch
+elseif last_claimer == claimer and above(last_number, number) then
+  return {'overtaken'}
+else
+  redis.call('HINCRBY', META, 'epoch', 1)
+  epoch = redis.call('HGET', META, 'epoch')
+  redis.call('HSET', CLAIMS, me, claimer .. ' ' .. number .. ' ' .. epoch)
+end
+
+local mine, live = epoch .. ':' .. me, {[me] = false}
+local function is_held(location)
+  local holder = string.match(location, ':(.*)')
+  if live[holder] == nil then live[holder] = is_member(holder) end
+  return live[holder]
+end
+
+local held, won = {}, {}
+for i = 6, #ARGV, 2 do
+  local bucket, actor = ROOT .. 'l:' .. ARGV[i], ARGV[i + 1]
+  local location = redis.call('HGET', bucket, actor)
+  if location and is_held(location) then
+    held[#held + 1] = location
+  else
+    if location ~= mine then redis.call('HSET', bucket, actor, mine) end
+    held[#held + 1] = false
+    won[#won + 1] = ROOT .. 's:' .. actor
+  end
+end
+
+local states = {}
+for first = 1, #won, 1000 do
+  local page = redis.call('MGET', unpack(won, first, math.min(first + 999, #won)))
+  for i = 1, #page do states[first + i - 1] = page[i] end
+end
+return {'ok', epoch, held, states}

@@ -1,0 +1,72 @@
+-- What every script begins with; each follows this text and sees its locals.
+-- KEYS[1]: the meta hash. ARGV[1]: the generation the caller speaks for, "0" for none yet.
+-- ARGV[2]: the highest epoch the caller has heard of. Its own arguments start at ARGV[3].
+-- Numbers stay decimal strings throughout: Lua's own round at 2^53.
+local META = KEYS[1]
+local ROOT = string.sub(META, 1, -5)
+local MEMBERS, COUNTERS, LOADS = ROOT .. 'members', ROOT .. 'counters', ROOT .. 'loads'
+local CLAIMS, CHANGES = ROOT .. 'claims', ROOT .. 'view'
+
+local function above(a, b)
+  if #a ~= #b then return #a > #b end
+  return a > b
+end
+
+local function highest(...)
+  local top = '0'
+  for _, number in ipairs({...}) do
+    if above(number, top) then top = number end
+  end
+  return top
+end
+
+local function is_member(incarnation)
+  return redis.call('HEXISTS', MEMBERS, incarnation) == 1
+end
+
+local generation, version, epoch
+
+local function view(status)
+  return {status, generation, version, redis.call('HVALS', MEMBERS)}
+end
+
+local function view_changed()
+  redis.call('HINCRBY', META, 'version', 1)
+  version = redis.call('HGET', META, 'version')
+  redis.call('PUBLISH', CHANGES, generation .. ':' .. version)
+end
+
+-- Rule 9: another run or replication id than the one beside the data means that this server may
+-- have lost writes. Nobody is a member of the new generation until it says so itself.
+local function begin_generation(info, caller_generation, caller_epoch)
+  local time = redis.call('TIME')
+  local now_us = time[1] .. string.format('%06d', tonumber(time[2]))
+  redis.call('DEL', MEMBERS, COUNTERS, LOADS, CLAIMS)
+  redis.call('HSET', META,
+    'run', string.match(info, '[\r\n]run_id:(%x+)'),
+    'replication', string.match(info, 'master_replid:(%x+)'),
+    'generation', highest(generation or '0', caller_generation, now_us),
+    'epoch', highest(epoch or '0', caller_epoch, now_us))
+  redis.call('HINCRBY', META, 'generation', 1)
+  generation = redis.call('HGET', META, 'generation')
+  epoch = redis.call('HGET', META, 'epoch')
+  view_changed()
+end
+
+do
+  local info = redis.call('INFO', 'server', 'replication')
+  local meta = redis.call('HMGET', META, 'run', 'replication', 'generation', 'version', 'epoch')
+  generation, version, epoch = meta[3], meta[4], meta[5]
+  local same_server = generation
+    and string.find(info, 'run_id:' .. meta[1], 1, true)
+    and string.find(info, 'master_replid:' .. meta[2], 1, true)
+  if not same_server or above(ARGV[1], generation) then
+    begin_generation(info, ARGV[1], ARGV[2])
+  elseif above(ARGV[2], epoch) then
+    epoch = ARGV[2]
+    redis.call('HSET', META, 'epoch', epoch)
+  end
+end
+
+if ARGV[1] ~= '0' and ARGV[1] ~= generation then return view('stale') end
+

@@ -1,0 +1,2 @@
+#!lua flags=allow-oom
+return {'ok', redis.call('HGETALL', LOADS)}
