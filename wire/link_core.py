@@ -263,15 +263,9 @@ class LinkCore(Links, ABC):
     def _lose(self, ends: Ends, reason: str) -> None:
         del self._ends[ends.peer.incarnation]
         for end in ends.both():
-            end.dead = True
             self._accepted -= not end.dialed
-            for timer in (end.ack_timer, end.orphan_timer):
-                if timer is not None:
-                    timer.cancel()
-            pipe, end.pipe = end.pipe, None
+            pipe = end.bury()
             if pipe is not None:
                 pipe.close(reason)
             self._on_dead(end, connected=pipe is not None)
         self._handler.on_lost(ends.peer, reason)
-
-

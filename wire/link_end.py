@@ -64,6 +64,15 @@ class LinkEnd:
         self.connects = 0
         self.bytes_in = self.bytes_out = self.batches_in = self.batches_out = 0
 
+    def bury(self) -> Pipe | None:
+        """The session is over. Returns the pipe that stood, which is now the caller's."""
+        self.dead = True
+        for timer in (self.ack_timer, self.orphan_timer):
+            if timer is not None:
+                timer.cancel()
+        pipe, self.pipe = self.pipe, None
+        return pipe
+
     def __repr__(self) -> str:
         way = "to" if self.dialed else "from"
         state = "dead" if self.dead else "connected" if self.pipe else "waiting"

@@ -193,9 +193,7 @@ class GrpcLinks(LinkCore):
             bytes_max=self.config.frame_bytes_max,
         )
         try:
-            async with channel.request(
-                METHOD, Cardinality.STREAM_STREAM, Frame, Frame
-            ) as stream:
+            async with channel.request(METHOD, Cardinality.STREAM_STREAM, Frame, Frame) as stream:
                 yield stream
         finally:
             channel.close()
@@ -262,5 +260,5 @@ class PeerService:
             raise
         if reason is None:
             links.lose(end, _ENDED)
-        elif reason:
-            raise GRPCError(Status.ABORTED, reason)
+        else:
+            raise GRPCError(*reason)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from grpclib.const import Status
 from grpclib.exceptions import StreamTerminatedError
 from h2.exceptions import H2Error
 
@@ -25,7 +26,7 @@ class GrpcPipe:
         self._lane = open_lane(stream, self._received)
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Task[None] | None = None  # while set, not writable
-        self._closed: asyncio.Future[str] = self._loop.create_future()
+        self._closed: asyncio.Future[tuple[Status, str]] = self._loop.create_future()
 
     @property
     def writable(self) -> bool:
@@ -47,15 +48,16 @@ class GrpcPipe:
             self._wait_for(self._stream._stream.send_data(rest))
 
     def close(self, reason: str) -> None:
-        if not self._closed.done():
-            self._closed.set_result(reason)
+        self._close(Status.ABORTED, reason)
 
     def abort(self) -> None:
-        self.close("")
+        self._close(Status.UNAVAILABLE, "another connection took its place")
 
-    async def run(self) -> str | None:
-        """Hand batches over until the stream ends (None) or ``close`` says why it must ("": no
-        need to tell the other side). Raises ProtocolError and what grpclib raises."""
+    async def run(self) -> tuple[Status, str] | None:
+        """Hand batches over until the stream ends (None) or must end (with that status).
+
+        Raises ProtocolError and what grpclib raises.
+        """
         if self._lane is not None:
             self._lane.start_reading()
         reading = self._loop.create_task(self._read())
@@ -70,6 +72,10 @@ class GrpcPipe:
                 self._waiting.cancel()
             if self._lane is not None:
                 self._lane.close()
+
+    def _close(self, status: Status, reason: str) -> None:
+        if not self._closed.done():
+            self._closed.set_result((status, reason))
 
     async def _read(self) -> None:
         while (frame := await self._stream.recv_message()) is not None:

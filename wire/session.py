@@ -71,9 +71,7 @@ class LinkSession:
     def has_room(self) -> bool:
         """Whether the caller may go on sending envelopes."""
         config = self._config
-        return (
-            self._envelope_bytes < config.room_bytes and len(self._envelopes) < config.room_items
-        )
+        return self._envelope_bytes < config.room_bytes and len(self._envelopes) < config.room_items
 
     @property
     def has_ample_room(self) -> bool:
@@ -164,9 +162,7 @@ class LinkSession:
     @property
     def ack_due(self) -> bool:
         """Whether so much is owed that it should be told at once."""
-        return (
-            self._owed >= self._config.ack_batches or self._owed_bytes >= self._config.ack_bytes
-        )
+        return self._owed >= self._config.ack_batches or self._owed_bytes >= self._config.ack_bytes
 
     def ack(self) -> bytes:
         """A bare acknowledgement: a batch outside the numbering, without items."""
