@@ -1,0 +1,395 @@
+"""Activation: one running instance of an actor, from its claim to its release.
+
+It owns the mailbox and runs the turns; what happens around the turns (start, restart, stop, save)
+is in lifecycle.py.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actors.calls import Call, Sender
+from actors.codec import encode
+from actors.incoming import CURRENT, InCall, Internal, LocalInCall
+from actors.kinds import PING
+from actors.nursery import ActorNursery
+from actors.reasons import Reason
+from actors.timers import Timer
+from wire.errors import (
+    ActorError,
+    CallCycle,
+    InvalidArgument,
+    NotDelivered,
+    OutcomeUnknown,
+    RoostError,
+)
+from wire.ids import ActorId
+from wire.items import Mode, Refusal
+
+if TYPE_CHECKING:
+    from actors.actor import Actor
+    from actors.inbox import Inbox
+    from actors.kinds import Kind
+    from actors.system import System
+
+WATCH = "$watch"
+STOP = "$stop"
+
+
+class Phase(Enum):
+    """Where an activation stands."""
+
+    CLAIMING = "claiming"  # no user code has run; the location may be another's
+    STARTING = "starting"  # claimed; on_activate runs
+    ACTIVE = "active"
+    RESTARTING = "restarting"  # crashed; starts again after a pause
+    STOPPING = "stopping"  # on_deactivate, save, release
+    ENDED = "ended"
+
+
+class Activation(Sender):
+    """Mailbox, turns and state of one actor on this host."""
+
+    __slots__ = (
+        "_nursery", "_timers", "active", "actor", "crashes", "epoch", "id", "idle_since", "inbox",
+        "is_closing", "kind", "life", "phase", "queue", "running", "stop_reason", "system",
+        "threads", "tick", "urgent", "waiters", "watchers",
+    )  # fmt: skip
+
+    actor: Actor
+
+    def __init__(self, system: System, id: ActorId, kind: Kind) -> None:
+        super().__init__()
+        self.system = system
+        self.id = id
+        self.kind = kind
+        self.phase = Phase.CLAIMING
+        self.epoch = 0
+        self.queue: deque[InCall] | None = None
+        self.urgent: deque[InCall] | None = None  # reentrant messages: they wait for nobody
+        self.waiters: deque[Call] | None = None  # local callers that wait for room
+        self.running = 0  # workers that have been handed to it
+        self.active: list[InCall] = []  # calls whose handlers run
+        self.inbox: Inbox | None = None  # streams from other hosts; made when first needed
+        self.stop_reason: Reason | None = None
+        self.is_closing = False  # takes no new messages: they belong elsewhere
+        self.watchers: list[InCall] | None = None
+        self.crashes: list[float] | None = None
+        self.threads = 0
+        self.idle_since = 0.0
+        self.tick = 0
+        self.life: Any = None  # what lifecycle.py keeps: lock, digest, save number
+        self._nursery: ActorNursery | None = None
+        self._timers: dict[Timer, None] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Activation {self.id} {self.phase.value} epoch={self.epoch} "
+            f"mailbox={self.depth} running={self.running}>"
+        )
+
+    # Mailbox ------------------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """Messages that wait."""
+        return len(self.queue or ()) + len(self.urgent or ())
+
+    @property
+    def mailbox_max(self) -> int:
+        return self.kind.options.mailbox_max or self.system.config.mailbox_max
+
+    def refusal(self) -> Refusal | None:
+        """Why a message would not be taken now; None when it would."""
+        if self.is_closing or self.phase is Phase.ENDED:
+            return Refusal.MOVED
+        if self.queue is not None and len(self.queue) >= self.mailbox_max:
+            return Refusal.FULL
+        return None
+
+    def offer_local(self, call: Call) -> None:
+        """Take a message from this host, or let its caller wait for room."""
+        if self.refusal() is Refusal.FULL or self.waiters:
+            if call.nowait:
+                call.failed(self.system.router.full(call))
+                return
+            if self.waiters is None:
+                self.waiters = deque()
+            self.waiters.append(call)
+            return
+        self.admit(LocalInCall(self, call))
+
+    def admit(self, call: InCall) -> None:
+        """Put a message that ``refusal`` does not refuse into the mailbox."""
+        if not self._bind(call):
+            return
+        if call.chain and self._would_wait_for_itself(call):
+            call.fail(CallCycle(f"{self.id}.{call.method} waits for a call that waits for it"))
+            return
+        if self.active and self._is_reentrant(call):
+            if self.urgent is None:
+                self.urgent = deque()
+            self.urgent.append(call)
+        else:
+            if self.queue is None:
+                self.queue = deque()
+            self.queue.append(call)
+        if self.epoch:
+            call.is_admitted()
+        self.dispatch()
+
+    def _bind(self, call: InCall) -> bool:
+        """Find the handler; False when the message has been dealt with."""
+        if call.method[:1] == "$" and call.method != PING:
+            self._system_message(call)
+            return False
+        try:
+            spec = self.kind.method(call.method)
+            if (call.mode == Mode.STREAM) is not (spec.mode is Mode.STREAM):
+                raise InvalidArgument(_wrong_mode(self.id, call, spec.mode))
+        except RoostError as exc:
+            call.is_admitted()
+            call.fail(exc)
+            return False
+        call.spec = spec
+        return True
+
+    def _system_message(self, call: InCall) -> None:
+        call.is_admitted()
+        if call.method == WATCH:
+            self.watchers = [*(self.watchers or ()), call]
+        elif call.method == STOP:
+            self.watchers = [*(self.watchers or ()), call]
+            self.system.lifecycle.stop(self, Reason.STOPPED)
+        else:
+            call.fail(InvalidArgument(f"{call.method!r} is no message that actors know"))
+
+    def _is_reentrant(self, call: InCall) -> bool:
+        return call.spec.reentrant or self.kind.options.reentrant
+
+    def _would_wait_for_itself(self, call: InCall) -> bool:
+        if self._is_reentrant(call) or self.running < self.kind.options.max_concurrency:
+            return False
+        return any(c._token and c._token in call.chain for c in self.active)
+
+    def fire(self, call: Internal) -> None:
+        """A turn that the actor gave itself."""
+        if self.phase is Phase.ACTIVE and self.refusal() is None:
+            if self.queue is None:
+                self.queue = deque()
+            self.queue.append(call)
+            self.dispatch()
+
+    def cancel(self, call: InCall) -> None:
+        """The caller waits no more, or the deadline has passed: drop it, or cancel its turn."""
+        if call.worker is not None:
+            call.worker.cancel()
+            return
+        for queue in (self.queue, self.urgent):
+            if queue is not None and call in queue:
+                queue.remove(call)
+                self._make_room()
+                return
+        if self.watchers and call in self.watchers:
+            self.watchers.remove(call)
+
+    def abandon_waiter(self, call: Call) -> None:
+        """A local caller that waited for room waits no more."""
+        if self.waiters and call in self.waiters:
+            self.waiters.remove(call)
+
+    def _make_room(self) -> None:
+        while self.waiters and self.refusal() is None:
+            self.admit(LocalInCall(self, self.waiters.popleft()))
+        if self.inbox is not None and self.inbox.blocked and self.depth * 2 <= self.mailbox_max:
+            self.system.router.resume_blocked(self)
+
+    # Turns --------------------------------------------------------------------------------
+
+    def dispatch(self) -> None:
+        """Hand a worker to this actor if it may run one more turn."""
+        if self.phase is not Phase.ACTIVE:
+            return
+        if self.urgent or (self.queue and self.running < self.kind.options.max_concurrency):
+            self.running += 1
+            self.system.pool.run(self)
+
+    def next_turn(self) -> InCall | None:
+        """The next message to run, or None when the worker has nothing more to do here."""
+        if self.phase is not Phase.ACTIVE or not self.system.is_serving():
+            return None
+        while self.urgent:
+            call = self.urgent.popleft()
+            if not call.done:
+                return call
+        queue = self.queue
+        while queue and self.running <= self.kind.options.max_concurrency:
+            call = queue.popleft()
+            if self.waiters or (self.inbox is not None and self.inbox.blocked):
+                self._make_room()
+            if not call.done:
+                return call
+        return None
+
+    async def turn(self, call: InCall) -> None:
+        """Run one message's handler and answer its caller. Raises nothing but cancellation."""
+        call.running = True
+        self.active.append(call)
+        CURRENT.set(call)
+        try:
+            await self._run(call)
+        except Exception as exc:
+            call.fail(_actor_error(exc))
+            self.system.lifecycle.handler_raised(self, exc)
+        except trio.Cancelled:
+            call.fail(OutcomeUnknown(f"{self.id}.{call.method} was cancelled: its actor stopped"))
+            raise
+        finally:
+            call.running = False
+            self.active.remove(call)
+            CURRENT.set(None)
+
+    async def _run(self, call: InCall) -> None:
+        if isinstance(call, Internal):
+            await call.function()
+            return
+        try:
+            args, kwargs = call.spec.signature.decode(call.content, call.payload)
+        except RoostError as exc:
+            call.fail(exc)
+            return
+        if self.system.interceptors:
+            await self.system.interceptors.around_turn(self, call, args, kwargs)
+        else:
+            await self.invoke(call, args, kwargs)
+
+    async def invoke(self, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Call the handler, save if its kind saves each turn, and reply."""
+        spec = call.spec
+        if spec.mode is Mode.STREAM:
+            await self._stream(call, spec.function(self.actor, *args, **kwargs))
+            payload = b""
+        else:
+            result = spec.function(self.actor, *args, **kwargs)
+            if spec.is_async:
+                result = await result
+            payload = self._encode_result(call, result)
+        if self.kind.options.persist == "turn":
+            await self.system.lifecycle.save(self)
+        if self.system.is_serving():
+            call.reply(call.content, payload)
+
+    async def _stream(self, call: InCall, items: Any) -> None:
+        try:
+            async for item in items:
+                payload = self._encode_result(call, item)
+                await call.wait_credit()
+                if call.done or not self.system.is_serving():
+                    break
+                call.chunk(call.content, payload)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                await items.aclose()
+
+    def _encode_result(self, call: InCall, value: object) -> bytes:
+        payload = encode(call.content, value)
+        limit = self.system.config.payload_bytes_max
+        if len(payload) > limit:
+            raise ValueError(
+                f"{self.id}.{call.method} returned {len(payload)} bytes; "
+                f"payload_bytes_max is {limit}"
+            )
+        return payload
+
+    def turns_done(self) -> None:
+        """A worker has left."""
+        self.running -= 1
+        if self.phase is Phase.ACTIVE and (self.queue or self.urgent):
+            self.dispatch()
+            return
+        if self.running == 0:
+            self.idle_since = trio.current_time()
+            if self.queue is not None and not self.queue:
+                self.queue = None
+            self.system.lifecycle.quiet(self)
+
+    # What the actor uses ------------------------------------------------------------------
+
+    def open_nursery(self) -> ActorNursery:
+        """The nursery of background tasks, opened at its first use."""
+        if self._nursery is None:
+            if self.phase not in (Phase.STARTING, Phase.ACTIVE):
+                raise NotDelivered(f"{self.id} is {self.phase.value}: it can start no tasks")
+            self._nursery = ActorNursery(self, self.system.nursery)
+        return self._nursery
+
+    async def close_nursery(self) -> None:
+        """Cancel timers and background tasks, and wait for the latter."""
+        for timer in list(self._timers or ()):
+            timer.cancel()
+        if self._nursery is not None:
+            await self._nursery.aclose()
+            self._nursery = None
+
+    @property
+    def has_background(self) -> bool:
+        """Whether something besides messages keeps it busy."""
+        return bool(
+            self._timers or self.watchers or (self._nursery is not None and self._nursery.is_busy)
+        )
+
+    def set_timer(
+        self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
+    ) -> Timer:
+        timer = Timer(self, method, after_s, every_s)
+        self._timers = {**(self._timers or {}), timer: None}
+        return timer
+
+    def timer_gone(self, timer: Timer) -> None:
+        if self._timers is not None:
+            self._timers.pop(timer, None)
+
+    async def run_blocking(self, function: Callable[..., Any], *args: Any) -> Any:
+        self.threads += 1
+        try:
+            return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=False)
+        finally:
+            self.threads -= 1
+
+    async def save(self) -> None:
+        await self.system.lifecycle.save(self)
+
+    def passivate(self) -> None:
+        self.system.lifecycle.stop(self, Reason.IDLE)
+
+    def crashed(self, error: Exception) -> None:
+        """A background task or ``run()`` raised."""
+        self.system.lifecycle.crashed(self, error)
+
+    def expire(self) -> None:
+        """Time to look whether it is idle (called by the wheel)."""
+        self.system.lifecycle.idle_check(self)
+
+
+def _wrong_mode(id: ActorId, call: InCall, has: Mode) -> str:
+    if has is Mode.STREAM:
+        return f"{id}.{call.method} yields items: iterate over it (a stream call)"
+    return f"{id}.{call.method} returns one result: ask or tell it, it is no stream"
+
+
+def _actor_error(exc: Exception) -> RoostError:
+    """What a handler raised, as its caller sees it.
+
+    An error that Roost raised inside the handler keeps its type only as a name: it is about
+    another call than the caller's.
+    """
+    text = "".join(traceback.format_exception(exc))
+    if len(text) > 8_000:
+        text = text[:2_000] + "\n...\n" + text[-6_000:]
+    return ActorError(str(exc)[:4_000], {"type": type(exc).__name__, "traceback": text})

@@ -1,0 +1,206 @@
+"""Incoming calls: one message as an activation sees it, and the way back to its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from wire.errors import DeadlineExceeded, RoostError
+from wire.items import Chunk, Failure, Item, Mode, Reply
+
+if TYPE_CHECKING:
+    from actors.activation import Activation
+    from actors.calls import Call
+    from actors.kinds import BoundSpec
+    from actors.router import Router
+    from actors.workers import Worker
+
+#: The call that the current task runs for; background tasks inherit it and may outlive it.
+CURRENT: ContextVar[InCall | None] = ContextVar("roost_current_call", default=None)
+
+
+class InCall:
+    """One message for an activation. Its caller hears exactly one end, unless it went away."""
+
+    __slots__ = (
+        "activation", "chain", "content", "credit", "done", "expires_at", "headers", "method",
+        "mode", "payload", "running", "spec", "task", "tick", "worker", "_token",
+    )  # fmt: skip
+
+    spec: BoundSpec
+
+    def __init__(
+        self,
+        activation: Activation,
+        method: str,
+        mode: int,
+        content: int,
+        payload: bytes,
+        expires_at: float,
+        chain: tuple[str, ...] = (),
+        headers: dict[str, str] | None = None,
+        credit: int = 0,
+    ) -> None:
+        self.activation = activation
+        self.method = method
+        self.mode = mode
+        self.content = content
+        self.payload = payload
+        self.expires_at = expires_at
+        self.chain = chain
+        self.headers = headers
+        self.credit = credit
+        self.tick = 0
+        self.done = False
+        self.running = False
+        self.worker: Worker | None = None
+        self.task: trio.lowlevel.Task | None = None  # a stream's turn that waits for credit
+        self._token = ""
+
+    @property
+    def token(self) -> str:
+        """Names this running call in the chains of the calls that it makes."""
+        if not self._token:
+            self._token = self.activation.system.new_token()
+        return self._token
+
+    def expire(self) -> None:
+        """The deadline has passed (called by the wheel): drop it, or cancel its handler."""
+        where = f"{self.activation.id}.{self.method}"
+        self.fail(DeadlineExceeded(f"{where}: no answer before the deadline"))
+        self.activation.cancel(self)
+
+    def grant(self, items: int) -> None:
+        """The consumer of this stream can take ``items`` more."""
+        self.credit += items
+        if self.task is not None:
+            task, self.task = self.task, None
+            trio.lowlevel.reschedule(task)
+
+    async def wait_credit(self) -> None:
+        """Wait until the consumer can take an item."""
+        if self.credit > 0:
+            return
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def reply(self, content: int, payload: bytes) -> None:
+        """The handler's result, or the end of its stream."""
+        if not self.done:
+            self._end()
+            self._reply(content, payload)
+
+    def fail(self, error: RoostError) -> None:
+        """The call's error."""
+        if not self.done:
+            self._end()
+            self._fail(error)
+
+    def abandoned(self) -> None:
+        """The caller waits no more: nothing goes back to it."""
+        if not self.done:
+            self._end()
+
+    def chunk(self, content: int, payload: bytes) -> None:
+        """One item of the stream; the turn has waited for credit."""
+        self.credit -= 1
+        if not self.done:
+            self._chunk(content, payload)
+
+    def _end(self) -> None:
+        self.done = True
+        if self.tick:
+            self.activation.system.router.wheel.discard(self)
+
+    def _reply(self, content: int, payload: bytes) -> None: ...
+
+    def _fail(self, error: RoostError) -> None: ...
+
+    def _chunk(self, content: int, payload: bytes) -> None: ...
+
+    def is_admitted(self) -> None:
+        """The mailbox has taken the message, and the actor is this host's."""
+
+
+class LocalInCall(InCall):
+    """A message from this very host: its caller's half is an object at hand."""
+
+    __slots__ = ("out",)
+
+    def __init__(self, activation: Activation, out: Call) -> None:
+        super().__init__(
+            activation, out.method, out.mode, out.content, out.payload, out.expires_at,
+            out.chain, out.headers, out.credit,
+        )  # fmt: skip
+        self.out = out
+        out.local = self
+
+    def is_admitted(self) -> None:
+        self.out.accepted()
+
+    def _reply(self, content: int, payload: bytes) -> None:
+        self.out.finished(content, payload)
+
+    def _fail(self, error: RoostError) -> None:
+        self.out.failed(error)
+
+    def _chunk(self, content: int, payload: bytes) -> None:
+        self.out.chunk(content, payload)
+
+
+class RemoteInCall(InCall):
+    """A message from another host: answers go back to the incarnation that sent it."""
+
+    __slots__ = ("attempt", "call", "incarnation", "router")
+
+    def __init__(
+        self, router: Router, incarnation: str, call: int, attempt: int, *args: Any
+    ) -> None:
+        super().__init__(*args)
+        self.router = router
+        self.incarnation = incarnation
+        self.call = call
+        self.attempt = attempt
+
+    def _send(self, item: Item) -> None:
+        self.router.answer(self.incarnation, item)
+
+    def _end(self) -> None:
+        super()._end()
+        self.router.forget_incoming(self)
+
+    def _reply(self, content: int, payload: bytes) -> None:
+        if self.call:
+            epoch = self.activation.epoch
+            self._send(Reply(self.call, self.attempt, epoch, content, payload))
+
+    def _fail(self, error: RoostError) -> None:
+        if self.call:
+            epoch = self.activation.epoch
+            self._send(
+                Failure(
+                    self.call, self.attempt, epoch, error.code, error.message,
+                    error.details or None,
+                )
+            )  # fmt: skip
+
+    def _chunk(self, content: int, payload: bytes) -> None:
+        self._send(Chunk(self.call, content, payload))
+
+
+class Internal(InCall):
+    """A turn that the actor gave itself (a timer): nobody waits for its result."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, activation: Activation, name: str, function: Callable[[], Any]) -> None:
+        super().__init__(activation, name, Mode.TELL, 0, b"", float("inf"))
+        self.function = function

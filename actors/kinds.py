@@ -1,0 +1,183 @@
+"""A kind: what an actor class says of itself, checked when the class is defined. Pure."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from actors.codec import Decoder, Hooks, Signature
+from actors.handlers import HandlerSpec, Options, handler_spec
+from wire.errors import InvalidArgument, UnknownKind
+from wire.ids import actor_id
+from wire.items import Mode
+
+if TYPE_CHECKING:
+    from actors.actor import Actor
+
+#: A message that every actor answers as soon as it runs.
+PING = "$ping"
+_PING = HandlerSpec(PING, lambda actor: True, Mode.ASK, False, Options(), ())
+
+OnError = Literal["resume", "restart", "stop", "escalate"]
+Persist = Literal["passivate", "turn"]
+Isolation = Literal["none", "thread", "process"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindOptions:
+    """The options of a kind, given as class keywords: ``class C(Actor, idle_after_s=60)``."""
+
+    #: Name of the kind on the wire; "" means the class's name.
+    kind: str = ""
+    #: Seconds without a message until passivation; None: the system's; 0: never.
+    idle_after_s: float | None = None
+    #: When the state is saved: at passivation, drain and ``save()``, or before each reply too.
+    persist: Persist = "passivate"
+    #: Handlers that may run at once in one actor.
+    max_concurrency: int = 1
+    #: Any handler may run while another waits (then a cycle A, B, A is no deadlock).
+    reentrant: bool = False
+    #: What a handler's exception does to the actor, besides reaching its caller.
+    on_error: OnError = "resume"
+    #: Restarts allowed within ``restart_window_s`` before the actor stops as failed.
+    restarts_max: int = 5
+    restart_window_s: float = 60.0
+    #: First pause before a restart, doubled each time up to the second (seconds).
+    backoff_s: float = 0.05
+    backoff_max_s: float = 5.0
+    #: Messages that may wait; None: the system's mailbox_max.
+    mailbox_max: int | None = None
+    isolation: Isolation = "none"
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise TypeError(f"{name}={getattr(self, name)!r}: choose one of {list(allowed)}")
+        if self.max_concurrency < 1:
+            raise TypeError(f"max_concurrency={self.max_concurrency!r}: at least 1")
+        if self.mailbox_max is not None and self.mailbox_max < 1:
+            raise TypeError(f"mailbox_max={self.mailbox_max!r}: at least 1, or None")
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "on_error": typing.get_args(OnError),
+    "persist": typing.get_args(Persist),
+    "isolation": typing.get_args(Isolation),
+}
+
+
+@dataclass(slots=True)
+class Kind:
+    """One actor class made ready for a system: its handlers' signatures compiled."""
+
+    name: str
+    cls: type[Actor]
+    options: KindOptions
+    handlers: Mapping[str, BoundSpec]
+    state_type: type[msgspec.Struct] | None
+    state_decoder: Decoder | None
+    has_run: bool
+    hosted: bool = field(default=True)
+
+    def method(self, name: str) -> BoundSpec:
+        """The handler ``name``; raises UnknownKind naming what there is."""
+        found = self.handlers.get(name)
+        if found is None:
+            known = sorted(n for n in self.handlers if n != PING)
+            raise UnknownKind(f"kind {self.name!r} has no handler {name!r}; it has {known}")
+        return found
+
+
+class BoundSpec:
+    """A handler together with its compiled signature."""
+
+    __slots__ = ("function", "idempotent", "is_async", "mode", "name", "reentrant", "signature")
+
+    def __init__(self, spec: HandlerSpec, signature: Signature) -> None:
+        self.name = spec.name
+        self.function = spec.function
+        self.mode = spec.mode
+        self.is_async = spec.is_async
+        self.idempotent = spec.options.idempotent
+        self.reentrant = spec.options.reentrant
+        self.signature = signature
+
+
+def handlers_of(cls: type) -> dict[str, HandlerSpec]:
+    """The handlers of a class, inherited ones included."""
+    found: dict[str, HandlerSpec] = {}
+    for base in reversed(cls.__mro__):
+        for name, attribute in vars(base).items():
+            spec = handler_spec(name, attribute)
+            if spec is not None:
+                found[name] = spec
+            elif name in found:
+                del found[name]  # overridden by something that is no handler
+    return found
+
+
+def state_type_of(cls: type) -> type[msgspec.Struct] | None:
+    """The struct that ``state: SomeStruct`` names in the class, or None.
+
+    Raises TypeError when it is no msgspec.Struct or cannot be made without arguments.
+    """
+    base = next((b for b in cls.__mro__ if "state" in vars(b).get("__annotations__", {})), None)
+    if base is None:
+        return None
+    # That one annotation alone: others of the class need not resolve at run time.
+    alone = {"__annotations__": {"state": base.__annotations__["state"]}}
+    state_type = _hints(type(cls.__name__, (), alone | {"__module__": base.__module__}))["state"]
+    where = f"{cls.__qualname__}.state"
+    if not (isinstance(state_type, type) and issubclass(state_type, msgspec.Struct)):
+        raise TypeError(f"{where} must be annotated with a msgspec.Struct, not {state_type!r}")
+    try:
+        state_type()
+    except TypeError as exc:
+        raise TypeError(f"{where}: give every field of {state_type.__name__} a default") from exc
+    return state_type
+
+
+def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
+    """Make ``cls`` ready; raises TypeError for annotations that cannot be resolved."""
+    name = cls.__roost_kind__
+    try:
+        actor_id(name, "x")
+    except InvalidArgument as exc:
+        raise TypeError(f"class {cls.__qualname__}: {exc}") from exc
+    state_type = state_type_of(cls)
+    bound = {
+        spec.name: BoundSpec(spec, _signature(name, cls, spec, hooks))
+        for spec in handlers_of(cls).values()
+    }
+    bound[PING] = BoundSpec(_PING, Signature(name, _PING, {}, hooks))
+    return Kind(
+        name=name,
+        cls=cls,
+        options=cls.__roost_options__,
+        handlers=bound,
+        state_type=state_type,
+        state_decoder=hooks.decoder(state_type) if state_type else None,
+        has_run=callable(getattr(cls, "run", None)),
+    )
+
+
+def _signature(kind: str, cls: type, spec: HandlerSpec, hooks: Hooks) -> Signature:
+    try:
+        return Signature(kind, spec, _hints(spec.function, cls), hooks)
+    except TypeError as exc:
+        raise TypeError(f"{cls.__qualname__}.{spec.name}: {exc}") from exc
+
+
+def _hints(thing: Any, cls: type | None = None) -> dict[str, Any]:
+    local = {cls.__name__: cls, "Self": cls} if cls is not None else None
+    try:
+        return typing.get_type_hints(thing, localns=local)
+    except NameError as exc:
+        raise TypeError(
+            f"{thing.__qualname__}: annotation {exc.name!r} is not known in its module "
+            "(define it at module level, or import it outside 'if TYPE_CHECKING')"
+        ) from exc

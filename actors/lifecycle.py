@@ -1,0 +1,441 @@
+"""Lifecycle: how activations start, save, restart, and stop. An adapter around decisions.
+
+No user code runs before the claim is won; a state is loaded with it. What leaves is saved first,
+released after, and only then may another message start it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from actors import supervision
+from actors.activation import Activation, Phase
+from actors.actor import Actor
+from actors.codec import encode
+from actors.inbox import Inbox
+from actors.incoming import CURRENT, InCall
+from actors.reasons import Reason, Terminated
+from actors.supervision import Directive, Escalate, Restart, Stop
+from placement.ports import Fenced, RegistryError
+from placement.records import Stored
+from wire.errors import ActorFailed, NotDelivered, OutcomeUnknown, RoostError, Unavailable
+from wire.items import Content, Mode
+
+if TYPE_CHECKING:
+    from actors.system import System
+
+log = logging.getLogger("roost.actors")
+
+STATE = b"\x01"
+SNAPSHOT = b"\x02"
+SAVE_RETRY_S = 0.25
+
+
+class Life:
+    """What saving needs to remember of one activation."""
+
+    __slots__ = ("lock", "save_no", "saved")
+
+    def __init__(self, saved: int | None) -> None:
+        self.save_no = 0
+        self.saved = saved  # hash of what is stored, to skip a save that changes nothing
+        self.lock: trio.Lock | None = None
+
+
+class Lifecycle:
+    """Starts and ends the activations of one system."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._quiet: dict[Activation, trio.Event] = {}  # set when its last turn has ended
+
+    # Start --------------------------------------------------------------------------------
+
+    def claimed(self, activation: Activation, epoch: int, stored: Stored | None) -> None:
+        """The claim is won: make the actor, restore it, and let it run."""
+        activation.epoch = epoch
+        try:
+            self._make(activation, stored)
+        except Exception as exc:
+            self._could_not_start(activation, exc)
+            return
+        if type(activation.actor).on_activate is Actor.on_activate:
+            self._started(activation)
+        else:
+            activation.phase = Phase.STARTING
+            self._system.nursery.start_soon(self._activate, activation)
+
+    def _make(self, activation: Activation, stored: Stored | None) -> None:
+        cls = activation.kind.cls
+        actor = cls.__new__(cls)
+        actor._activation = activation
+        activation.actor = actor
+        if activation.kind.state_type is not None:
+            actor.state = activation.kind.state_type()  # type: ignore[attr-defined]
+        actor.__init__()  # type: ignore[misc]  # after the identity is there, so it can use it
+        if stored is not None and stored.data:
+            self._restore(activation, stored.data)
+        activation.life = Life(hash(stored.data) if stored else None)
+
+    def _restore(self, activation: Activation, data: bytes) -> None:
+        tag, body = data[:1], data[1:]
+        if tag == SNAPSHOT:
+            activation.actor.restore(body)
+            return
+        decoder = activation.kind.state_decoder
+        if decoder is None:
+            raise TypeError(f"a state is stored, but {activation.kind.name} declares none")
+        activation.actor.state = decoder.decode(Content.MSGPACK, body)  # type: ignore[attr-defined]
+
+    async def _activate(self, activation: Activation) -> None:
+        """Run on_activate; calls that wait for this start count as a cycle."""
+        pseudo = InCall(activation, "on_activate", Mode.TELL, 0, b"", float("inf"))
+        pseudo.running = True
+        activation.active.append(pseudo)
+        CURRENT.set(pseudo)
+        try:
+            await activation.actor.on_activate()
+        except Exception as exc:
+            activation.active.remove(pseudo)
+            if activation.phase is Phase.STARTING:
+                await activation.close_nursery()
+                self._could_not_start(activation, exc)
+            return
+        pseudo.running = False
+        activation.active.remove(pseudo)
+        if activation.phase is Phase.STARTING:
+            self._started(activation)
+
+    def _started(self, activation: Activation) -> None:
+        activation.phase = Phase.ACTIVE
+        activation.idle_since = trio.current_time()
+        for call in activation.queue or ():
+            call.is_admitted()
+        if activation.inbox is not None:
+            self._system.router.confirm_all(activation)
+        if activation.kind.has_run:
+            CURRENT.set(None)
+            activation.open_nursery().start_soon(
+                self._run, activation, name=f"run of {activation.id}"
+            )
+        self._watch_idleness(activation)
+        if activation.stop_reason is not None:
+            self.quiet(activation)
+        for _ in range(activation.kind.options.max_concurrency):
+            activation.dispatch()
+
+    async def _run(self, activation: Activation) -> None:
+        pseudo = InCall(activation, "run", Mode.TELL, 0, b"", float("inf"))
+        CURRENT.set(pseudo)
+        await activation.actor.run()  # type: ignore[attr-defined]
+
+    def _could_not_start(self, activation: Activation, exc: Exception) -> None:
+        why = f"{activation.id} could not start: {type(exc).__name__}: {exc}"
+        log.error(why, exc_info=exc, extra={"actor": str(activation.id)})
+        self._system.record_failure(activation, why)
+        self._fail_waiting(activation, ActorFailed(why, {"type": type(exc).__name__}))
+        self._notify(activation, Reason.FAILED, why)
+        activation.phase = Phase.STOPPING
+        self._system.nursery.start_soon(self._release, activation)
+
+    def _fail_waiting(self, activation: Activation, error: RoostError) -> None:
+        for queue in (activation.queue, activation.urgent):
+            while queue:
+                queue.popleft().fail(error)
+        while activation.waiters:
+            activation.waiters.popleft().failed(error)
+
+    # Save ---------------------------------------------------------------------------------
+
+    def _snapshot(self, activation: Activation) -> bytes | None:
+        body = activation.actor.snapshot()
+        if body is not None:
+            return SNAPSHOT + body
+        if activation.kind.state_type is None:
+            return None
+        state = activation.actor.state  # type: ignore[attr-defined]
+        return STATE + encode(Content.MSGPACK, state)
+
+    async def save(self, activation: Activation) -> None:
+        """Store the state if it changed.
+
+        Raises NotDelivered when this activation no longer owns the actor (and ends it),
+        Unavailable when the registry is out of reach.
+        """
+        life: Life = activation.life
+        if life.lock is None:
+            life.lock = trio.Lock()
+        async with life.lock:
+            data = self._snapshot(activation)
+            if data is None or hash(data) == life.saved:
+                return
+            self._check_size(activation, data)
+            life.save_no += 1
+            try:
+                stored = self._system.is_serving() and await self._system.registry.save(
+                    self._system.me.incarnation, str(activation.id), activation.epoch,
+                    life.save_no, data,
+                )  # fmt: skip
+            except Fenced:
+                stored = False
+            except RegistryError as exc:
+                raise Unavailable(f"state of {activation.id} is not saved: {exc}") from exc
+            if not stored:
+                self.lost_ownership(activation)
+                raise NotDelivered(f"{activation.id} is no longer owned here: state not saved")
+            life.saved = hash(data)
+
+    def _check_size(self, activation: Activation, data: bytes) -> None:
+        limit = self._system.config.payload_bytes_max
+        if len(data) > limit:
+            raise ValueError(
+                f"state of {activation.id} has {len(data)} bytes; payload_bytes_max is {limit}"
+            )
+
+    # Stop ---------------------------------------------------------------------------------
+
+    def stop(self, activation: Activation, reason: Reason) -> None:
+        """Stop once the messages that wait have run. DRAIN also takes no new ones."""
+        if activation.phase in (Phase.STOPPING, Phase.ENDED):
+            return
+        if activation.stop_reason is not Reason.STOPPED:
+            activation.stop_reason = reason
+        if reason in (Reason.DRAIN, Reason.MOVED, Reason.SHUTDOWN):
+            activation.is_closing = True
+        self.quiet(activation)
+
+    def quiet(self, activation: Activation) -> None:
+        """No turn runs: go on with a stop or a restart that waited for this."""
+        if activation.running or activation.active:
+            return
+        if self._quiet and (event := self._quiet.pop(activation, None)) is not None:
+            event.set()
+        if activation.phase is Phase.ACTIVE and activation.stop_reason is not None:
+            if activation.depth == 0:
+                activation.phase = Phase.STOPPING
+                self._system.nursery.start_soon(self._stop, activation, activation.stop_reason)
+        elif activation.phase is Phase.ENDED:
+            self._system.gone(activation)
+
+    async def _stop(self, activation: Activation, reason: Reason) -> None:
+        await activation.close_nursery()
+        await self._deactivate(activation, reason)
+        await self._save_before_leaving(activation)
+        await self._release(activation)
+        if reason in (Reason.STOPPED, Reason.FAILED):
+            self._notify(activation, reason, "")
+        else:
+            self._end_watches(activation)
+
+    async def _deactivate(self, activation: Activation, reason: Reason) -> None:
+        if type(activation.actor).on_deactivate is Actor.on_deactivate:
+            return
+        limit_s = self._system.config.deactivate_timeout_s
+        with trio.move_on_after(limit_s) as scope:
+            try:
+                await activation.actor.on_deactivate(reason)
+            except Exception as exc:
+                log.error("%s: on_deactivate raised", activation.id, exc_info=exc)
+        if scope.cancelled_caught:
+            why = f"{activation.id}: on_deactivate took more than {limit_s:g} s and was cancelled"
+            log.error(why)
+            self._system.record_failure(activation, why)
+
+    async def _save_before_leaving(self, activation: Activation) -> None:
+        """Save, again and again while the registry is away, as long as the lease lasts."""
+        while self._system.is_serving():
+            try:
+                await self.save(activation)
+            except Unavailable as exc:
+                log.warning("%s", exc)
+                await trio.sleep(SAVE_RETRY_S)
+            except NotDelivered:
+                return
+            except Exception as exc:
+                why = f"state of {activation.id} could not be saved: {exc}"
+                log.error(why, exc_info=exc)
+                self._system.record_failure(activation, why)
+                return
+            else:
+                return
+
+    async def _release(self, activation: Activation) -> None:
+        while activation.phase is not Phase.ENDED:
+            try:
+                await self._system.claimer.release(activation)
+            except Fenced:
+                break
+            except RegistryError as exc:
+                if not self._system.is_serving():
+                    break
+                log.warning("%s is not released yet: %s", activation.id, exc)
+                await trio.sleep(SAVE_RETRY_S)
+            else:
+                break
+        self._ended(activation)
+
+    def _ended(self, activation: Activation) -> None:
+        """Released: start again if messages came meanwhile, else forget it."""
+        if activation.phase is Phase.ENDED:
+            return
+        activation.phase = Phase.ENDED
+        system = self._system
+        system.gone(activation)
+        if activation.is_closing:
+            system.router.turn_away(activation, "")
+        elif activation.depth or activation.waiters:
+            again = system.start(activation.id, activation.kind)
+            again.queue, again.waiters = activation.queue, activation.waiters
+            again.inbox = activation.inbox or Inbox()
+            for call in again.queue or ():
+                call.activation = again
+            activation.queue = activation.waiters = None
+
+    def kill(self, activation: Activation, reason: Reason) -> None:
+        """End it at once: cancel what runs, save nothing, release nothing."""
+        if activation.phase is Phase.ENDED:
+            return
+        activation.phase = Phase.ENDED
+        activation.is_closing = True
+        gone = NotDelivered(f"{activation.id} is gone from this host ({reason.value})")
+        self._fail_waiting(activation, gone)
+        for call in list(activation.active):
+            why = f"{activation.id}.{call.method} was cancelled ({reason.value})"
+            call.fail(OutcomeUnknown(why))
+            if call.worker is not None:
+                call.worker.cancel()
+        self._end_watches(activation)
+        self._system.nursery.start_soon(self._bury, activation)
+
+    async def _bury(self, activation: Activation) -> None:
+        with trio.CancelScope(shield=True):
+            await activation.close_nursery()
+        self.quiet(activation)
+
+    def lost_ownership(self, activation: Activation) -> None:
+        """The registry says that another owns the actor: this activation must not go on."""
+        log.error("%s: epoch %d is no longer the owner", activation.id, activation.epoch)
+        self.kill(activation, Reason.FENCED)
+
+    # Crash --------------------------------------------------------------------------------
+
+    def handler_raised(self, activation: Activation, exc: Exception) -> None:
+        """A handler's exception has gone to its caller; what else follows."""
+        directive = supervision.after_handler_error(
+            activation.kind.options, activation.crashes or (), trio.current_time()
+        )
+        if directive is not None and activation.phase is Phase.ACTIVE:
+            self._apply(activation, directive, exc)
+
+    def crashed(self, activation: Activation, exc: Exception) -> None:
+        """``run()`` or a background task raised."""
+        log.error("%s crashed", activation.id, exc_info=exc, extra={"actor": str(activation.id)})
+        if activation.phase is not Phase.ACTIVE:
+            return
+        now = trio.current_time()
+        directive = supervision.after_crash(activation.kind.options, activation.crashes or (), now)
+        self._apply(activation, directive, exc)
+
+    def _apply(self, activation: Activation, directive: Directive, exc: Exception) -> None:
+        activation.crashes = [*(activation.crashes or ())[-20:], trio.current_time()]
+        match directive:
+            case Restart(after_s):
+                activation.phase = Phase.RESTARTING
+                self._system.nursery.start_soon(self._restart, activation, after_s)
+            case Stop(why):
+                self._fail(activation, f"{why}: {_say(exc)}")
+            case Escalate(why):
+                self._fail(activation, f"{why}: {_say(exc)}")
+                self._system.escalate(activation, exc)
+            case None:
+                pass
+
+    def _fail(self, activation: Activation, why: str) -> None:
+        log.error("%s stops as failed: %s", activation.id, why)
+        self._system.record_failure(activation, why)
+        activation.phase = Phase.STOPPING
+        self._system.nursery.start_soon(self._stop_failed, activation, why)
+
+    async def _quiesce(self, activation: Activation) -> None:
+        """Cancel what runs and wait until nothing does."""
+        await activation.close_nursery()
+        for call in list(activation.active):
+            if call.worker is not None:
+                call.worker.cancel()
+        if activation.active or activation.running:
+            self._quiet[activation] = event = trio.Event()
+            await event.wait()
+
+    async def _stop_failed(self, activation: Activation, why: str) -> None:
+        await self._quiesce(activation)
+        await self._deactivate(activation, Reason.FAILED)
+        self._fail_waiting(activation, ActorFailed(f"{activation.id} has failed: {why}"))
+        await self._release(activation)
+        self._notify(activation, Reason.FAILED, why)
+
+    async def _restart(self, activation: Activation, after_s: float) -> None:
+        await self._quiesce(activation)
+        await trio.sleep(after_s)
+        stored: Stored | None = None
+        while activation.phase is Phase.RESTARTING:
+            try:
+                stored = await self._system.registry.load(str(activation.id))
+            except RegistryError as exc:
+                log.warning("%s cannot restart yet: %s", activation.id, exc)
+                await trio.sleep(SAVE_RETRY_S)
+            else:
+                break
+        if activation.phase is Phase.RESTARTING:
+            save_no = activation.life.save_no
+            self.claimed(activation, activation.epoch, stored)
+            if activation.life is not None:
+                activation.life.save_no = save_no
+
+    # Watch and idleness -------------------------------------------------------------------
+
+    def _notify(self, activation: Activation, reason: Reason, error: str) -> None:
+        watchers, activation.watchers = activation.watchers, None
+        gone = Terminated(activation.id, reason, error)
+        for call in watchers or ():
+            if call.mode == Mode.STREAM:
+                call.chunk(call.content, encode(call.content, gone))
+                call.reply(call.content, b"")
+            else:
+                call.reply(call.content, encode(call.content, True))
+
+    def _end_watches(self, activation: Activation) -> None:
+        """The actor goes on elsewhere: watchers must look for it anew."""
+        watchers, activation.watchers = activation.watchers, None
+        for call in watchers or ():
+            call.fail(NotDelivered(f"{activation.id} has left this host"))
+
+    def _watch_idleness(self, activation: Activation) -> None:
+        idle_after_s = self._idle_after_s(activation)
+        if idle_after_s > 0 and not activation.tick:
+            self._system.idle_wheel.add(activation, trio.current_time() + idle_after_s)
+
+    def _idle_after_s(self, activation: Activation) -> float:
+        own = activation.kind.options.idle_after_s
+        return self._system.config.idle_after_s if own is None else own
+
+    def idle_check(self, activation: Activation) -> None:
+        """Passivate it if it has been idle for long enough, else look again later."""
+        if activation.phase is not Phase.ACTIVE:
+            return
+        idle_after_s = self._idle_after_s(activation)
+        now = trio.current_time()
+        busy = activation.running or activation.depth or activation.has_background
+        due = now + idle_after_s if busy else activation.idle_since + idle_after_s
+        if due > now:
+            self._system.idle_wheel.add(activation, due)
+        else:
+            self.stop(activation, Reason.IDLE)
+
+
+def _say(exc: BaseException) -> str:
+    if isinstance(exc, BaseExceptionGroup) and exc.exceptions:
+        return _say(exc.exceptions[0])
+    return f"{type(exc).__name__}: {exc}"

@@ -1,0 +1,411 @@
+"""Outgoing: calls to actors on other hosts, through numbered outboxes over links."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from actors.calls import Call, Sender, lost
+from actors.outbox import Entry, Outbox, State
+from actors.routing import Unroutable, choose
+from placement.ports import RegistryError
+from placement.records import Location, Member
+from wire.errors import (
+    NoCapacity,
+    OutcomeUnknown,
+    RoostError,
+    Unavailable,
+    UnknownKind,
+    error_from_code,
+)
+from wire.ids import ActorId
+from wire.items import (
+    Accepted,
+    Cancel,
+    Chunk,
+    Envelope,
+    Failure,
+    Grant,
+    Mode,
+    Refusal,
+    Refused,
+    Reply,
+    Resume,
+)
+
+if TYPE_CHECKING:
+    from actors.router import Router
+
+REDIRECTS_AT_ONCE = 2
+BACKOFF_S = 0.01
+BACKOFF_MAX_S = 0.5
+FULL_RETRY_S = 1.0
+IDLE_OUTBOX_S = 60.0
+
+
+class Later:
+    """Something to do once, at a time of the wheel."""
+
+    __slots__ = ("_do", "tick")
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self._do = do
+        self.tick = 0
+
+    def expire(self) -> None:
+        self._do()
+
+
+class Outgoing:
+    """All outboxes of one host, and the calls that wait for an answer from elsewhere."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self.calls: dict[int, Call] = {}
+        self._outboxes: dict[int, Outbox] = {}
+        self._blocked: dict[str, dict[Outbox, None]] = {}  # by incarnation: its link is full
+        self._last_id = 0
+        self._last_call = 0
+
+    # Sending ------------------------------------------------------------------------------
+
+    def push(self, call: Call, incarnation: str = "") -> None:
+        """Send ``call`` through its sender's outbox, to ``incarnation`` if that is known."""
+        sender = call.sender
+        if sender.outs is None:
+            sender.outs = {}
+        box = sender.outs.get(call.target)
+        if box is None:
+            box = self._new_outbox(sender, call.target)
+            sender.outs[call.target] = box
+        elif incarnation and box.is_idle and box.incarnation != incarnation:
+            box.state = State.ROUTING
+        if call.nowait and len(box.waiting) + len(box.flight) >= box.window:
+            call.failed(self._router.full(call))
+            return
+        call.entry = box.push(call)
+        call.local = None
+        if box.state is not State.ROUTING:
+            self._pump(box)
+        elif len(box.waiting) == 1:
+            self._route(box, incarnation)
+
+    def _new_outbox(self, sender: Sender, target: ActorId) -> Outbox:
+        self._last_id += 1
+        box = Outbox(self._last_id, sender, target, self._router.system.config.window)
+        self._outboxes[box.id] = box
+        return box
+
+    def _renumber(self, box: Outbox) -> None:
+        del self._outboxes[box.id]
+        self._last_id += 1
+        box.renumber(self._last_id)
+        self._outboxes[box.id] = box
+
+    def _pump(self, box: Outbox) -> None:
+        """Transmit what the window and the link allow."""
+        incarnation = box.incarnation
+        blocked = self._blocked.get(incarnation)
+        if blocked is not None:
+            blocked[box] = None
+            return
+        while (entry := box.take()) is not None:
+            envelope = self._envelope(box, entry)
+            if not self._router.transmit(incarnation, envelope):
+                self._blocked[incarnation] = {box: None}
+                return
+
+    def _envelope(self, box: Outbox, entry: Entry) -> Envelope:
+        call = entry.call
+        if call is None:
+            return _empty(box, entry)
+        if call.mode == Mode.TELL:
+            call.accepted()
+        elif not call.id:
+            self._last_call += 1
+            call.id = self._last_call
+            self.calls[call.id] = call
+        budget_ms = -1
+        if call.expires_at != math.inf and call.tick:
+            budget_ms = max(0, int((call.expires_at - trio.current_time()) * 1000))
+        return Envelope(
+            box.id, entry.seq, box.attempt, call.id, call.target.kind, call.target.key,
+            call.method, call.mode, call.content, call.payload, budget_ms, call.chain,
+            call.headers, call.credit, self._router.system.view.version, box.refused,
+        )  # fmt: skip
+
+    def room(self, incarnation: str) -> None:
+        """The link has room again."""
+        for box in self._blocked.pop(incarnation, ()):
+            if box.incarnation == incarnation:
+                self._pump(box)
+
+    # Routing ------------------------------------------------------------------------------
+
+    def _route(self, box: Outbox, hint: str = "") -> None:
+        """Find out where the actor lives, without asking Redis if that can be avoided."""
+        router = self._router
+        incarnation = hint or router.ways.get(box.target)
+        if incarnation and router.is_live(incarnation):
+            self._open(box, incarnation)
+            return
+        chosen = choose(router.system.ring, box.target, box.refused)
+        if isinstance(chosen, Member) and not hint:
+            self._open(box, chosen.incarnation)
+        else:
+            self._ask_registry(box)
+
+    def _open(self, box: Outbox, incarnation: str) -> None:
+        box.incarnation = incarnation
+        box.state = State.OPEN
+        box.suspect = False
+        self._pump(box)
+
+    def _ask_registry(self, box: Outbox) -> None:
+        box.state = State.ROUTING
+        self._router.resolver.ask(box.target, lambda where, error: self._told(box, where, error))
+
+    def _told(self, box: Outbox, where: Location | None, error: RegistryError | None) -> None:
+        """The registry has said where the actor is, or could not."""
+        if box.state is not State.ROUTING or box.is_idle:
+            return
+        router = self._router
+        if error is not None:
+            self._retry_later(box)
+            return
+        if where is not None and router.is_live(where.incarnation):
+            router.ways.learn(box.target, where.incarnation)
+            self._open(box, where.incarnation)
+            return
+        chosen = choose(router.system.ring, box.target, box.refused)
+        match chosen:
+            case Member():
+                self._open(box, chosen.incarnation)
+            case Unroutable.UNKNOWN_KIND:
+                what = f"kind {box.target.kind!r} ({box.target}) is known to no host of the cluster"
+                self._fail_all(box, UnknownKind(what))
+            case Unroutable.ALL_FULL:
+                self._fail_all(box, NoCapacity(f"every host that may run {box.target} is full"))
+            case Unroutable.NO_HOST:
+                self._fail_all(box, Unavailable(f"no host takes new actors ({box.target})"))
+
+    def _retry_later(self, box: Outbox) -> None:
+        """Route again after a pause that grows; the calls' deadlines bound it."""
+        box.redirects += 1
+        pause_s = min(BACKOFF_S * 2 ** min(box.redirects, 10), BACKOFF_MAX_S)
+        box.state = State.ROUTING
+
+        def again() -> None:
+            if box.state is State.ROUTING and not box.is_idle:
+                self._ask_registry(box)
+
+        self._router.wheel.add(Later(again), trio.current_time() + pause_s)
+
+    def _fail_all(self, box: Outbox, error: RoostError) -> None:
+        """Nothing of it can be delivered: every call that waits ends in ``error``."""
+        entries = [*box.flight, *box.waiting]
+        self._renumber(box)
+        box.waiting.clear()
+        box.refused = ()
+        box.redirects = 0
+        box.state = State.ROUTING
+        for entry in entries:
+            if entry.call is not None and not entry.call.done:
+                self._forget(entry.call)
+                entry.call.failed(error)
+
+    # Answers ------------------------------------------------------------------------------
+
+    def on_reply(self, reply: Reply) -> None:
+        call = self.calls.pop(reply.call, None)
+        if call is not None:
+            self._confirm(call)
+            call.finished(reply.content, reply.payload)
+
+    def on_failure(self, failure: Failure) -> None:
+        call = self.calls.pop(failure.call, None)
+        if call is None:
+            return
+        self._confirm(call)
+        error = error_from_code(failure.code, failure.message, failure.details)
+        if not error.may_have_run and failure.code == "not_delivered" and self._again(call):
+            return
+        call.failed(error)
+
+    def _again(self, call: Call) -> bool:
+        """Send a call that certainly did not run once more, inside its deadline."""
+        if call.done or call.mode == Mode.STREAM:
+            return False
+        call.id = 0
+        call.entry = None
+        self._router.ways.forget(call.target)
+        self._router.submit(call)
+        return True
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        call = self.calls.get(chunk.call)
+        if call is not None:
+            self._confirm(call)
+            call.chunk(chunk.content, chunk.payload)
+
+    def _confirm(self, call: Call) -> None:
+        """An answer proves that the message, and all before it, was accepted."""
+        entry = call.entry
+        if entry is not None and not entry.accepted:
+            self._accept(entry.outbox, entry.seq)
+
+    def on_accepted(self, accepted: Accepted) -> None:
+        box = self._outboxes.get(accepted.stream)
+        if box is not None:
+            self._accept(box, accepted.seq)
+
+    def _accept(self, box: Outbox, seq: int) -> None:
+        for entry in box.accept(seq):
+            if entry.call is not None:
+                if entry.call.mode == Mode.STREAM:
+                    entry.call.accepted()
+                self._router.ways.learn(box.target, box.incarnation)
+        if box.waiting:
+            self._pump(box)
+
+    def on_resume(self, resume: Resume) -> None:
+        box = self._outboxes.get(resume.stream)
+        if box is not None and box.state is State.FULL:
+            self._open(box, box.incarnation)
+
+    def on_refused(self, refused: Refused, incarnation: str) -> None:
+        """An answer to one transmission: it, and what followed it, was not accepted."""
+        box = self._outboxes.get(refused.stream)
+        if box is None or box.incarnation != incarnation:
+            return
+        if not box.go_back(refused.seq, refused.attempt):
+            return
+        match refused.reason:
+            case Refusal.FULL:
+                self._wait_for_room(box)
+            case Refusal.MOVED:
+                self._follow(box, refused.location)
+            case Refusal.GAP:
+                self._resend(box, refused.expected)
+            case Refusal.UNKNOWN_STREAM:
+                self._renumber(box)
+                self._open(box, box.incarnation)
+            case Refusal.NO_CAPACITY:
+                box.refused = (*box.refused, incarnation)
+                self._router.ways.forget(box.target)
+                self._ask_registry(box)
+            case _:
+                error = error_from_code(refused.code, refused.message, refused.details)
+                self._fail_all(box, error)
+
+    def _wait_for_room(self, box: Outbox) -> None:
+        box.state = State.FULL
+        attempt = box.attempt
+
+        def again() -> None:  # in case the word of room is lost with its host
+            if box.state is State.FULL and box.attempt == attempt:
+                self._open(box, box.incarnation)
+
+        self._router.wheel.add(Later(again), trio.current_time() + FULL_RETRY_S)
+
+    def _resend(self, box: Outbox, expected: int) -> None:
+        oldest = box.waiting[0].seq if box.waiting else box.next_seq
+        if box.flight:
+            oldest = min(oldest, box.flight[0].seq)
+        if expected < oldest:
+            self._renumber(box)  # what is expected has been accepted elsewhere, long ago
+        else:
+            box.rewind(expected)
+        self._open(box, box.incarnation)
+
+    def _follow(self, box: Outbox, location: str) -> None:
+        """The actor is elsewhere: go there, ask Redis, or wait a little for it to settle."""
+        self._router.ways.forget(box.target)
+        box.redirects += 1
+        if location and box.redirects <= REDIRECTS_AT_ONCE and self._router.is_live(location):
+            self._router.ways.learn(box.target, location)
+            self._open(box, location)
+        else:
+            self._retry_later(box)
+
+    # Ends ---------------------------------------------------------------------------------
+
+    def abandon(self, call: Call) -> None:
+        """The caller waits no more: forget the call and cancel its handler."""
+        entry = call.entry
+        if entry is None:
+            return
+        self._forget(call)
+        if entry.sent_to and call.id:
+            self._router.transmit(entry.sent_to, Cancel(call.id))
+        if not entry.accepted:
+            entry.outbox.drop(entry)
+
+    def grant(self, call: Call, items: int) -> None:
+        """The consumer of a stream can take more."""
+        if call.entry is not None and call.entry.sent_to:
+            self._router.transmit(call.entry.sent_to, Grant(call.id, items))
+
+    def _forget(self, call: Call) -> None:
+        if call.id:
+            self.calls.pop(call.id, None)
+
+    def lost(self, incarnation: str, why: str, unsent: set[tuple[int, int]]) -> None:
+        """The session with ``incarnation`` is over; ``unsent`` holds the (stream, number) of
+        envelopes that certainly never left."""
+        self._blocked.pop(incarnation, None)
+        gone: list[Call] = []
+        for box in [b for b in self._outboxes.values() if b.incarnation == incarnation]:
+            for entry in box.lose(seq for stream, seq in unsent if stream == box.id):
+                if entry.call is not None and not entry.call.done:
+                    gone.append(entry.call)
+            self._renumber(box)
+            if not box.is_idle:
+                self._retry_later(box)
+        gone += [
+            c for c in self.calls.values()
+            if c.entry is not None and c.entry.accepted and c.entry.sent_to == incarnation
+        ]  # fmt: skip
+        for call in gone:
+            self._forget(call)
+            if call.mode != Mode.TELL and not (call.idempotent and self._again(call)):
+                call.failed(lost(call, why))
+
+    def suspect(self, incarnation: str, is_suspect: bool) -> None:
+        """Nothing has been heard from it for a while, or it is heard of again."""
+        for box in self._outboxes.values():
+            if box.incarnation == incarnation:
+                box.suspect = is_suspect
+
+    def sweep(self, now: float) -> None:
+        """Forget outboxes that have long been idle."""
+        for box in list(self._outboxes.values()):
+            if not box.is_idle:
+                box.touched_at = now
+            elif now - box.touched_at > IDLE_OUTBOX_S:
+                del self._outboxes[box.id]
+                box.state = State.ROUTING
+                if box.sender.outs is not None:
+                    box.sender.outs.pop(box.target, None)
+
+    def fail_everything(self, error: RoostError) -> None:
+        """This host serves no more: no call of its own can be answered."""
+        for box in list(self._outboxes.values()):
+            self._fail_all(box, error)
+        for call in list(self.calls.values()):
+            self._forget(call)
+            call.failed(OutcomeUnknown(str(error)))
+
+    def is_full(self, call: Call) -> bool:
+        return call.entry is not None and call.entry.outbox.state is State.FULL
+
+
+def _empty(box: Outbox, entry: Entry) -> Envelope:
+    """Fills the number of a message whose caller has gone: nothing runs."""
+    target = box.target
+    return Envelope(
+        box.id, entry.seq, box.attempt, 0, target.kind, target.key, "", Mode.TELL, 0, b""
+    )

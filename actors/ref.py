@@ -1,0 +1,284 @@
+"""Refs: location-transparent handles on actors, typed as the actor's own class.
+
+``system.ref(Counter, "a")`` gives an object whose handlers are asks, tells and streams. It holds a
+name and a system, nothing else, so it may travel, be kept, and outlive moves and restarts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+import trio
+
+from actors.calls import Call, Sender, StreamCall, TellNowait, WaitingCall
+from actors.incoming import CURRENT
+from wire.errors import CallCycle, InvalidArgument, RoostError
+from wire.ids import ActorId
+from wire.items import Content, Mode
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from actors.kinds import BoundSpec, Kind
+    from actors.system import System
+
+A = TypeVar("A")
+
+
+class Ref:
+    """A handle on one actor. Two refs to one actor are equal."""
+
+    __slots__ = ("_id", "_kind", "_system", "_timeout_s")
+
+    def __init__(
+        self, system: System, kind: Kind, id: ActorId, timeout_s: float | None = None
+    ) -> None:
+        self._system = system
+        self._kind = kind
+        self._id = id
+        self._timeout_s = timeout_s
+
+    @property
+    def id(self) -> ActorId:
+        return self._id
+
+    @property
+    def key(self) -> str:
+        return self._id.key
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # what the type checker was told: isinstance(ref, Counter)
+        return self._kind.cls
+
+    @property
+    def __roost_ref__(self) -> str:
+        return str(self._id)
+
+    def __getattr__(self, name: str) -> Any:
+        spec = self._kind.handlers.get(name)
+        if spec is None:
+            raise AttributeError(
+                f"{self._kind.name} has no handler {name!r}; it has {sorted(self._kind.handlers)}"
+            )
+        bound: type[BoundAsk | BoundStream] = BoundStream if spec.mode is Mode.STREAM else BoundAsk
+        return bound(self, spec, self._timeout_s, None)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Ref and other._id == self._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"<ref {self._id}>"
+
+
+def with_timeout(ref: A, timeout_s: float) -> A:
+    """The same ref with another deadline (seconds) for each of its calls."""
+    inner = cast(Ref, ref)
+    return cast(A, Ref(inner._system, inner._kind, inner._id, timeout_s))
+
+
+def id_of(ref: object) -> ActorId:
+    """The id behind a ref (or an actor); raises InvalidArgument for anything else."""
+    found = getattr(ref, "id", None)
+    if not isinstance(found, ActorId):
+        raise InvalidArgument(f"{ref!r} is no ref")
+    return found
+
+
+class _Bound:
+    """A handler of a ref, with its call options."""
+
+    __slots__ = ("_headers", "_ref", "_spec", "_timeout_s")
+
+    def __init__(
+        self, ref: Ref, spec: BoundSpec, timeout_s: float | None, headers: dict[str, str] | None
+    ) -> None:
+        self._ref = ref
+        self._spec = spec
+        self._timeout_s = timeout_s
+        self._headers = headers
+
+    def with_options(
+        self, *, timeout_s: float | None = None, headers: dict[str, str] | None = None
+    ) -> Self:
+        """See actors.handlers.Method.with_options."""
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        return type(self)(self._ref, self._spec, timeout_s, headers or self._headers)
+
+    def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        payload = self._spec.signature.encode(args, kwargs)
+        check_size(self._ref._system, self._spec.signature.where, payload)
+        return payload
+
+    def _make(self, make: Callable[..., Call], mode: Mode, payload: bytes, **more: Any) -> Any:
+        system = self._ref._system
+        return prepare(
+            system, make, self._ref._id, self._spec.name, mode, Content.MSGPACK, payload,
+            self._timeout_s, self._headers, self._spec.idempotent, **more,
+        )  # fmt: skip
+
+
+class BoundAsk(_Bound):
+    """See actors.handlers.Method."""
+
+    __slots__ = ()
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        interceptors = self._ref._system.interceptors
+        if interceptors:
+            return await interceptors.around_call(self, args, kwargs)
+        return await self.ask(args, kwargs)
+
+    async def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call itself, inside the interceptors."""
+        call: WaitingCall = self._make(WaitingCall, Mode.ASK, self._payload(args, kwargs))
+        self._ref._system.router.submit(call)
+        await call.wait()
+        try:
+            return self._spec.signature.result.decode(call.result_content, call.result_payload)
+        except (ValueError, RecursionError) as exc:
+            raise InvalidArgument(f"{self._spec.signature.where}: wrong result: {exc}") from exc
+
+    async def tell(self, *args: Any, **kwargs: Any) -> None:
+        """See actors.handlers.Method.tell."""
+        call: WaitingCall = self._make(WaitingCall, Mode.TELL, self._payload(args, kwargs))
+        self._ref._system.router.submit(call)
+        await call.wait()
+
+    def tell_nowait(self, *args: Any, **kwargs: Any) -> None:
+        """See actors.handlers.Method.tell_nowait."""
+        call: TellNowait = self._make(TellNowait, Mode.TELL, self._payload(args, kwargs))
+        self._ref._system.router.submit(call)
+        if call.error is not None:
+            raise call.error
+
+
+class BoundStream(_Bound):
+    """See actors.handlers.StreamMethod."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> RefStream:
+        payload = self._payload(args, kwargs)
+        decode = self._spec.signature.result.decode
+
+        def start() -> StreamCall:
+            call: StreamCall = self._make(
+                StreamCall, Mode.STREAM, payload, decode=decode,
+                window=self._ref._system.config.stream_window,
+                start_only=self._timeout_s is None,
+            )  # fmt: skip
+            self._ref._system.router.submit(call)
+            return call
+
+        return RefStream(start)
+
+
+class RefStream:
+    """See actors.handlers.Stream."""
+
+    __slots__ = ("_call", "_ended", "_start")
+
+    def __init__(self, start: Callable[[], StreamCall]) -> None:
+        self._start = start
+        self._call: StreamCall | None = None
+        self._ended = False
+
+    def __aiter__(self) -> RefStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        if self._call is None:
+            self._call = self._start()
+        try:
+            return await self._call.next()
+        except (StopAsyncIteration, RoostError):
+            self._ended = True
+            raise
+        except (ValueError, RecursionError) as exc:
+            await self.aclose()
+            raise InvalidArgument(f"{self._call.target}: wrong stream item: {exc}") from exc
+
+    async def aclose(self) -> None:
+        """End the stream and cancel its handler."""
+        self._leave()
+        await trio.lowlevel.checkpoint()
+
+    def _leave(self) -> None:
+        self._ended = True
+        if self._call is not None:
+            self._call.leave()
+
+    async def __aenter__(self) -> RefStream:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def __del__(self) -> None:
+        if not self._ended and self._call is not None:
+            self._leave()  # a loop that was left by break: the producer must stop too
+
+
+def check_size(system: System, where: str, payload: bytes) -> None:
+    """Raises InvalidArgument when a payload is over the limit."""
+    limit = system.config.payload_bytes_max
+    if len(payload) > limit:
+        raise InvalidArgument(
+            f"{where}: payload of {len(payload)} bytes exceeds payload_bytes_max ({limit})"
+        )
+
+
+def prepare(
+    system: System,
+    make: Callable[..., Any],
+    target: ActorId,
+    method: str,
+    mode: Mode,
+    content: int,
+    payload: bytes,
+    timeout_s: float | None,
+    headers: dict[str, str] | None,
+    idempotent: bool = False,
+    **more: Any,
+) -> Any:
+    """A call made with the current task's sender, chain and deadline.
+
+    Raises CallCycle when its chain of calls is longer than chain_max.
+    """
+    current = CURRENT.get()
+    sender: Sender = system.root
+    chain: tuple[str, ...] = ()
+    expires_at = math.inf
+    if timeout_s is not None or mode is not Mode.TELL:
+        expires_at = trio.current_time() + (
+            system.config.ask_timeout_s if timeout_s is None else timeout_s
+        )
+    if current is not None and current.activation.system is system:
+        sender = current.activation
+        if current.running and mode is not Mode.TELL:
+            chain = (*current.chain, current.token)
+            expires_at = min(expires_at, current.expires_at)
+            if len(chain) > system.config.chain_max:
+                raise CallCycle(
+                    f"{target}.{method}: a chain of more than {system.config.chain_max} calls"
+                )
+    call = make(
+        system.router, sender, target, method, mode, content, payload, expires_at, chain,
+        headers, **more,
+    )  # fmt: skip
+    call.idempotent = idempotent
+    if expires_at != math.inf:
+        system.router.wheel.add(call, expires_at)
+    return call

@@ -1,0 +1,240 @@
+"""Router: every call starts here, and every item from a link arrives here.
+
+A call goes straight into a mailbox when its actor runs on this host, else through an outbox.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actors.activation import Activation
+from actors.calls import Call
+from actors.deadlines import DeadlineWheel
+from actors.incoming import LocalInCall, RemoteInCall
+from actors.outgoing import Outgoing
+from actors.peers import PeerRequests
+from actors.receiver import Receiver
+from actors.resolver import Resolver
+from actors.routing import Ways, may_claim
+from wire.errors import MailboxFull, RoostError
+from wire.ids import ActorId
+from wire.items import (
+    Accepted,
+    Cancel,
+    Chunk,
+    Envelope,
+    Failure,
+    Goaway,
+    Grant,
+    Item,
+    Refused,
+    Reply,
+    Request,
+    Response,
+    Resume,
+)
+from wire.ports import Links, Peer
+
+if TYPE_CHECKING:
+    from actors.system import System
+
+log = logging.getLogger("roost.actors")
+
+SWEEP_S = 30.0
+
+
+class Router:
+    """Implements wire.ports.LinkHandler for one system."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.wheel = DeadlineWheel()
+        self.links: Links | None = None
+        self.ways = Ways(system.config.locations_max, self.is_live)
+        self.resolver = Resolver(system)
+        self.outgoing = Outgoing(self)
+        self.receiver = Receiver(self)
+        self.requests = PeerRequests(self)
+        self._peers: dict[str, Peer] = {}  # every incarnation that lives or has spoken to us
+        self._to_self: list[Item] = []
+        self._self_wake = trio.Event()
+        self._on: dict[type, Callable[[Peer, Any], None]] = {
+            Envelope: self.receiver.on_envelope,
+            Reply: lambda peer, item: self.outgoing.on_reply(item),
+            Failure: lambda peer, item: self.outgoing.on_failure(item),
+            Accepted: lambda peer, item: self.outgoing.on_accepted(item),
+            Refused: lambda peer, item: self.outgoing.on_refused(item, peer.incarnation),
+            Resume: lambda peer, item: self.outgoing.on_resume(item),
+            Cancel: self.receiver.on_cancel,
+            Chunk: lambda peer, item: self.outgoing.on_chunk(item),
+            Grant: self.receiver.on_grant,
+            Goaway: lambda peer, item: None,  # the view says the same, to everyone
+            Request: self.requests.on_request,
+            Response: lambda peer, item: self.requests.on_response(item),
+        }
+
+    # Calls of this host -------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Send ``call`` on its way; what becomes of it is told to the call itself."""
+        outs = call.sender.outs
+        if outs is not None and (box := outs.get(call.target)) is not None and not box.is_idle:
+            self.outgoing.push(call)  # behind what it has sent before
+            return
+        activation = self.system.activations.get(call.target)
+        if activation is None or activation.is_closing:
+            self._start_or_send(call)
+        else:
+            activation.offer_local(call)
+
+    def _start_or_send(self, call: Call) -> None:
+        system = self.system
+        target = call.target
+        if (
+            target not in system.activations
+            and not self.ways.get(target)
+            and may_claim(system.ring, system.me.incarnation, target, ())
+            and not system.is_full()
+        ):
+            kind = system.kinds.hosted(target.kind)
+            if kind is not None:
+                system.start(target, kind).offer_local(call)
+                return
+        self.outgoing.push(call)
+
+    def abandon(self, call: Call) -> None:
+        """The caller waits no more, wherever the call is: cancel its handler."""
+        inner = call.local
+        if inner is not None:
+            inner.abandoned()
+            inner.activation.cancel(inner)
+        elif call.entry is not None:
+            self.outgoing.abandon(call)
+        else:
+            activation = self.system.activations.get(call.target)
+            if activation is not None:
+                activation.abandon_waiter(call)
+
+    def grant(self, call: Call, items: int) -> None:
+        """The consumer of a stream can take ``items`` more."""
+        if call.local is not None:
+            call.local.grant(items)
+        else:
+            self.outgoing.grant(call, items)
+
+    def is_full(self, target: ActorId) -> bool:
+        """Whether the actor runs here with a full mailbox."""
+        activation = self.system.activations.get(target)
+        return activation is not None and bool(activation.waiters)
+
+    def full(self, call: Call) -> RoostError:
+        return MailboxFull(f"{call.target}.{call.method}: the mailbox is full")
+
+    def turn_away(self, activation: Activation, location: str) -> None:
+        """The actor is not here (any more): its waiting messages go where it is."""
+        if location and self.is_live(location):
+            self.ways.learn(activation.id, location)
+        self.receiver.turn_away(activation, location)
+        calls = [c.out for c in activation.queue or () if isinstance(c, LocalInCall)]
+        calls += activation.waiters or ()
+        activation.queue = activation.waiters = None
+        for call in calls:
+            if not call.done:
+                call.local = None
+                self.outgoing.push(call, location)
+
+    # Links --------------------------------------------------------------------------------
+
+    def is_live(self, incarnation: str) -> bool:
+        """Whether the view takes that incarnation for alive."""
+        return incarnation in self.system.members
+
+    def transmit(self, incarnation: str, item: Item) -> bool:
+        """Queue ``item`` to a host; False: send no envelopes there until there is room."""
+        if incarnation == self.system.me.incarnation:
+            self._to_self.append(item)
+            self._self_wake.set()
+            return True
+        peer = self._peers.get(incarnation)
+        if peer is None or self.links is None:
+            return True  # it is gone: the view's next change ends what was sent there
+        return self.links.send(peer, item)
+
+    def answer(self, incarnation: str, item: Item) -> None:
+        """Send what answers a host's message; a host without its lease says nothing."""
+        if self.system.is_serving():
+            self.transmit(incarnation, item)
+
+    def set_peers(self, peers: dict[str, Peer]) -> None:
+        """The live hosts of a new view; those that are gone lose their sessions."""
+        gone = [incarnation for incarnation in self._peers if incarnation not in peers]
+        self._peers = peers
+        for incarnation in gone:
+            if self.links is not None:
+                self.links.drop(incarnation, "the cluster takes it for dead")
+            self._lost(incarnation, "its host is dead", set())
+
+    def on_items(self, peer: Peer, items: Sequence[Item]) -> None:
+        """See wire.ports.LinkHandler."""
+        if peer.incarnation not in self._peers:
+            self._peers[peer.incarnation] = peer
+        on = self._on
+        for item in items:
+            try:
+                on[type(item)](peer, item)
+            except Exception:  # a fault of ours must not take the link down with it
+                log.exception("an item from %s was not handled: %r", peer.host_id, type(item))
+
+    def on_lost(self, peer: Peer, reason: str) -> None:
+        """See wire.ports.LinkHandler."""
+        self._lost(peer.incarnation, reason, set())
+
+    def on_room(self, peer: Peer) -> None:
+        """See wire.ports.LinkHandler."""
+        self.outgoing.room(peer.incarnation)
+
+    def _lost(self, incarnation: str, why: str, unsent: set[tuple[int, int]]) -> None:
+        self.outgoing.lost(incarnation, why, unsent)
+        self.receiver.lost(incarnation)
+        self.requests.lost(incarnation)
+
+    # For the parts ------------------------------------------------------------------------
+
+    def forget_incoming(self, call: RemoteInCall) -> None:
+        self.receiver.forget(call)
+
+    def resume_blocked(self, activation: Activation) -> None:
+        self.receiver.resume_blocked(activation)
+
+    def confirm_all(self, activation: Activation) -> None:
+        self.receiver.confirm_all(activation)
+
+    async def run(self) -> None:
+        """Deadlines, look-ups, late confirmations; for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.wheel.run)
+            nursery.start_soon(self.resolver.run)
+            nursery.start_soon(self._deliver_to_self)
+            nursery.start_soon(self._sweep)
+            if self.links is not None:
+                nursery.start_soon(self.receiver.run)
+
+    async def _deliver_to_self(self) -> None:
+        while True:
+            await self._self_wake.wait()
+            self._self_wake = trio.Event()
+            while self._to_self:
+                items, self._to_self = self._to_self, []
+                self.on_items(self.system.me, items)
+                await trio.lowlevel.checkpoint()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_S)
+            now = trio.current_time()
+            self.outgoing.sweep(now)
+            self.receiver.sweep(now)

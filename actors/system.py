@@ -1,0 +1,288 @@
+"""System: what a program holds to make refs, spawn, watch and stop actors on one host."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import trio
+
+from actors.activation import STOP, WATCH, Activation
+from actors.actor import Actor
+from actors.calls import Sender, StreamCall, WaitingCall
+from actors.claimer import Claimer
+from actors.config import SystemConfig
+from actors.deadlines import DeadlineWheel
+from actors.interceptors import Interceptor, Interceptors
+from actors.kinds import PING
+from actors.kindtable import KindTable
+from actors.lifecycle import Lifecycle
+from actors.membership import Membership
+from actors.reasons import Reason, Terminated
+from actors.ref import Ref, id_of, prepare
+from actors.router import Router
+from actors.workers import WorkerPool
+from placement.ports import Registry
+from placement.records import Member, View
+from placement.ring import Ring
+from placement.view import NO_VIEW
+from wire.errors import InvalidArgument, NotDelivered, OutcomeUnknown, Unavailable
+from wire.ids import ActorId, actor_id, parse_actor_id
+from wire.items import Content, Mode
+from wire.ports import Peer
+
+if TYPE_CHECKING:
+    from actors.kinds import Kind
+
+log = logging.getLogger("roost.actors")
+
+A = TypeVar("A", bound=Actor)
+FAILURES_MAX = 1_000
+IDLE_TICK_S = 0.25
+
+
+class System:
+    """The actors of one host, and the road to all others. Made by ``actors.open_system`` and
+    ``actors.open_host``; all of it runs on one thread."""
+
+    def __init__(
+        self,
+        kinds: Iterable[type[Actor]],
+        registry: Registry,
+        nursery: trio.Nursery,
+        config: SystemConfig,
+        *,
+        is_local: bool,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> None:
+        self.config = config
+        self.registry = registry
+        self.nursery = nursery
+        self.is_local = is_local
+        self.interceptors = Interceptors(interceptors)
+        self.kinds = KindTable(self._ref_named, kinds, hosts_what_it_meets=is_local)
+        self.me = Peer("local", "local", "")
+        self.view: View = NO_VIEW
+        self.members: dict[str, Member] = {}
+        self.ring = Ring(NO_VIEW)
+        self.root = Sender()
+        self.activations: dict[ActorId, Activation] = {}
+        self.activations_total = 0
+        self.failures: dict[ActorId, tuple[str, float]] = {}  # why actors failed, and when
+        self.router = Router(self)
+        self.lifecycle = Lifecycle(self)
+        self.claimer = Claimer(self)
+        self.pool = WorkerPool(nursery)
+        self.idle_wheel = DeadlineWheel(IDLE_TICK_S)
+        self.membership: Membership | None = None  # a local system has none
+        self.serving = False
+        self._tokens = 0
+        self._emptied = trio.Event()
+        self._fence: str | None = None
+        self._fence_wake = trio.Event()
+
+    # For users ----------------------------------------------------------------------------
+
+    def ref(self, kind: type[A], key: str) -> A:
+        """A handle on the actor ``key`` of that class, typed as the class. Starts nothing.
+
+        Raises InvalidArgument for an illegal key.
+        """
+        return cast(A, Ref(self, self.kinds.of(kind), actor_id(kind.__roost_kind__, key)))
+
+    async def spawn(self, kind: type[A], key: str) -> A:
+        """Start the actor now, where the ring places it, and return its ref.
+
+        An actor that runs already is left alone. Raises ActorFailed when it cannot start.
+        """
+        ref = self.ref(kind, key)
+        await self.ask_system(id_of(ref), PING)
+        return ref
+
+    async def stop(self, ref: object) -> bool:
+        """Stop an actor once its waiting messages have run, and wait for it.
+
+        Returns False when it was not running. A later message starts it again.
+        """
+        target = id_of(ref)
+        if target not in self.activations:
+            (where,) = await self.registry.locate([str(target)])
+            if where is None or where.incarnation not in self.members:
+                return False
+        await self.ask_system(target, STOP)
+        return True
+
+    async def watch(self, ref: object) -> Terminated:
+        """Wait until the actor stops or fails, wherever it lives; moves do not count.
+
+        Watching starts the actor if it does not run, and keeps it from being passivated.
+        """
+        target = id_of(ref)
+        while True:
+            try:
+                return await self._watch_once(target)
+            except (NotDelivered, OutcomeUnknown) as exc:
+                log.debug("watch of %s goes on: %s", target, exc)
+                await trio.sleep(0.05)
+
+    async def _watch_once(self, target: ActorId) -> Terminated:
+        decode = self.kinds.terminated.decode
+        call: StreamCall = prepare(
+            self, StreamCall, target, WATCH, Mode.STREAM, Content.MSGPACK, b"\x90", None, None,
+            decode=decode, window=2, start_only=True,
+        )  # fmt: skip
+        self.router.submit(call)
+        try:
+            terminated: Terminated = await call.next()
+        except StopAsyncIteration:
+            raise NotDelivered(f"the watch of {target} ended without a word") from None
+        finally:
+            call.leave()
+        return terminated
+
+    async def ask(
+        self, target: str | ActorId, method: str, *args: Any, timeout_s: float | None = None,
+        **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Call a handler by names alone: ``await system.ask("Counter/a", "add", 1)``.
+
+        The result comes as msgpack's plain types. Raises what any ask raises.
+        """
+        id = parse_actor_id(target) if isinstance(target, str) else target
+        return await self.ask_system(id, method, args, kwargs, timeout_s)
+
+    async def ask_system(
+        self, target: ActorId, method: str, args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None, timeout_s: float | None = None,
+    ) -> Any:  # fmt: skip
+        """An ask of a method that need not be a handler known here."""
+        if args and kwargs:
+            raise InvalidArgument("give a call by name either positional or named arguments")
+        payload = self.kinds.encode(kwargs or args)
+        call: WaitingCall = prepare(
+            self, WaitingCall, target, method, Mode.ASK, Content.MSGPACK, payload, timeout_s, None
+        )
+        self.router.submit(call)
+        await call.wait()
+        return self.kinds.anything.decode(call.result_content, call.result_payload)
+
+    # For the parts ------------------------------------------------------------------------
+
+    def _ref_named(self, cls: type | None, name: str) -> object:
+        id = parse_actor_id(name)
+        if cls is not None and issubclass(cls, Actor) and cls.__roost_kind__ != id.kind:
+            raise ValueError(f"expected a ref of {cls.__roost_kind__}, got one of {id.kind}")
+        return Ref(self, self.kinds.named(id.kind, cls), id)
+
+    def new_token(self) -> str:
+        """A name for a running call, unique in the cluster."""
+        self._tokens += 1
+        return f"{self.me.incarnation}:{self._tokens}"
+
+    def is_serving(self) -> bool:
+        """Whether this host may act: it has joined, and holds its lease."""
+        return self.serving and (self.membership is None or self.membership.is_held())
+
+    async def catch_up(self, incarnations: Iterable[str]) -> None:
+        """Refresh the view if it does not know one of those that the registry named."""
+        if self.membership is not None:
+            await self.membership.catch_up(incarnations)
+
+    def is_full(self) -> bool:
+        return 0 < self.config.capacity <= len(self.activations)
+
+    def start(self, id: ActorId, kind: Kind) -> Activation:
+        """Begin an activation: it is claimed first, and takes messages on trial meanwhile."""
+        activation = Activation(self, id, kind)
+        self.activations[id] = activation
+        self.activations_total += 1
+        self.claimer.claim(activation)
+        return activation
+
+    def gone(self, activation: Activation) -> None:
+        """An activation has ended and nothing of it runs any more."""
+        if self.activations.get(activation.id) is activation and not activation.running:
+            del self.activations[activation.id]
+            self.idle_wheel.discard(activation)
+            if not self.activations:
+                self._emptied.set()
+
+    def record_failure(self, activation: Activation, why: str) -> None:
+        """Keep the reason for ``roost ps``, bounded."""
+        self.failures.pop(activation.id, None)
+        if len(self.failures) >= FAILURES_MAX:
+            del self.failures[next(iter(self.failures))]
+        self.failures[activation.id] = (why, trio.current_time())
+
+    def escalate(self, activation: Activation, exc: Exception) -> None:
+        """The actor that spawned ``activation`` crashes in its turn, if it runs here."""
+        log.error("%s escalates: %s", activation.id, exc)
+
+    def set_view(self, view: View) -> None:
+        """Take over a newer view."""
+        self.view = view
+        self.members = {m.incarnation: m for m in view.members}
+        self.ring = Ring(view)
+        self.router.set_peers(
+            {m.incarnation: Peer(m.host_id, m.incarnation, m.address) for m in view.members}
+        )
+
+    def name_of(self, incarnation: str) -> str:
+        member = self.members.get(incarnation)
+        return member.host_id if member is not None else incarnation
+
+    def fenced(self, why: str) -> None:
+        """The lease is lost: serve nothing, end everything."""
+        if not self.serving:
+            return
+        log.error("this host has lost its lease: %s", why)
+        self.serving = False
+        for activation in list(self.activations.values()):
+            self.lifecycle.kill(activation, Reason.FENCED)
+        self.router.outgoing.fail_everything(Unavailable(f"this host lost its lease: {why}"))
+        self._fence = why
+        self._fence_wake.set()
+
+    async def wait_fenced(self) -> str:
+        """Wait until the lease is lost; returns why."""
+        await self._fence_wake.wait()
+        self._fence_wake = trio.Event()
+        return self._fence or ""
+
+    async def wait_empty(self) -> None:
+        """Wait until no activation is left."""
+        while self.activations:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+    async def stop_all(self, reason: Reason, timeout_s: float) -> int:
+        """Stop every actor: what runs may finish within ``timeout_s``, states are saved, claims
+        released. Returns how many had to be cut short."""
+        for activation in list(self.activations.values()):
+            self.lifecycle.stop(activation, reason)
+        with trio.move_on_after(timeout_s):
+            await self.wait_empty()
+        left = list(self.activations.values())
+        owned = [(str(a.id), a.epoch) for a in left if a.epoch]
+        for activation in left:
+            log.warning("%s is cut short: it did not stop within %g s", activation.id, timeout_s)
+            self.lifecycle.kill(activation, reason)
+        with trio.move_on_after(2.0):
+            await self.wait_empty()
+            if owned:
+                await self.registry.release(self.me.incarnation, owned)
+        return len(left)
+
+    async def run(self) -> None:
+        """The system's own tasks, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.router.run)
+            nursery.start_soon(self.claimer.run)
+            nursery.start_soon(self.idle_wheel.run)
+
+
+def new_incarnation() -> str:
+    """A name for one start of one host, never used again."""
+    return uuid.uuid4().hex[:16]
