@@ -5,7 +5,7 @@ suspension (CLOCK_BOOTTIME). No two clocks are ever compared. Why no two hosts a
 the holder counts from before its renewal was sent, a claimant from after it saw that renewal,
 so the claimant's wait begins later, lasts ``2 * margin`` longer, and is void unless the counter
 is still the same when the registry acts on it. The margin pays for drift: it must be at least
-the lease times the relative drift of the two clocks. Gray & Cheriton, "Leases" (1989).
+the lease times the relative drift of either clock. Gray & Cheriton, "Leases" (1989).
 """
 
 from __future__ import annotations
