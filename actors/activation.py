@@ -17,7 +17,7 @@ import trio
 from actors.calls import Call, Sender
 from actors.codec import encode
 from actors.incoming import CURRENT, InCall, Internal, LocalInCall
-from actors.kinds import PING
+from actors.kinds import SPAWN
 from actors.nursery import ActorNursery
 from actors.reasons import Reason
 from actors.timers import Timer
@@ -146,7 +146,7 @@ class Activation(Sender):
 
     def _bind(self, call: InCall) -> bool:
         """Find the handler; False when the message has been dealt with."""
-        if call.method[:1] == "$" and call.method != PING:
+        if call.method[:1] == "$" and call.method != SPAWN:
             self._system_message(call)
             return False
         try:

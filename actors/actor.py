@@ -36,6 +36,7 @@ class Actor:
 
     Make ``__init__`` take no arguments, or leave it out. An ``async def run(self)`` is the
     agent's own loop: it starts after ``on_activate`` and is cancelled when the actor stops.
+    An ``on_spawn(self, ...)`` gets the arguments of each ``spawn``, as a message.
     """
 
     __roost_kind__: ClassVar[str]

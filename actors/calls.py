@@ -257,11 +257,16 @@ class StreamCall(TaskCall):
 class GatewayCall(Call):
     """A call from outside: hands everything on to the gRPC service's own call object."""
 
-    __slots__ = ("_client", "_granted", "_held", "_last")
+    __slots__ = ("_client", "_ended", "_granted", "_held", "_last", "_start_only")
 
-    def __init__(self, *args: Any, client: ClientCall, window: int) -> None:
+    def __init__(
+        self, *args: Any, client: ClientCall, window: int, start_only: bool,
+        ended: Callable[[ClientCall], None],
+    ) -> None:  # fmt: skip
         super().__init__(*args)
         self._client = client
+        self._ended = ended
+        self._start_only = start_only
         self._granted = 0
         self._held: deque[tuple[int, bytes]] = deque()
         self._last: Callable[[], None] | None = None
@@ -271,8 +276,9 @@ class GatewayCall(Call):
     def accepted(self) -> None:
         if self.mode == Mode.TELL and not self.done:
             self._end()
-            self._client.finished(Content.MSGPACK, b"")
-        elif self.mode == Mode.STREAM and self.tick:
+            self._last = lambda: self._client.finished(Content.MSGPACK, b"")
+            self._pass_on()
+        elif self.mode == Mode.STREAM and self._start_only and self.tick:
             self.router.wheel.discard(self)
 
     def chunk(self, content: int, payload: bytes) -> None:
@@ -295,6 +301,7 @@ class GatewayCall(Call):
             self.router.grant(self, passed)
         if not self._held and self._last is not None:
             last, self._last = self._last, None
+            self._ended(self._client)
             last()
 
     def finished(self, content: int, payload: bytes) -> None:

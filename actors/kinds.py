@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +19,8 @@ from wire.items import Mode
 if TYPE_CHECKING:
     from actors.actor import Actor
 
-#: A message that every actor answers as soon as it runs.
-PING = "$ping"
-_PING = HandlerSpec(PING, lambda actor: True, Mode.ASK, False, Options(), ())
+#: A message that every actor answers as soon as it runs; its arguments go to ``on_spawn``.
+SPAWN = "$spawn"
 
 OnError = Literal["resume", "restart", "stop", "escalate"]
 Persist = Literal["passivate", "turn"]
@@ -87,7 +87,7 @@ class Kind:
         """The handler ``name``; raises UnknownKind naming what there is."""
         found = self.handlers.get(name)
         if found is None:
-            known = sorted(n for n in self.handlers if n != PING)
+            known = sorted(n for n in self.handlers if n != SPAWN)
             raise UnknownKind(f"kind {self.name!r} has no handler {name!r}; it has {known}")
         return found
 
@@ -153,7 +153,8 @@ def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
         spec.name: BoundSpec(spec, _signature(name, cls, spec, hooks))
         for spec in handlers_of(cls).values()
     }
-    bound[PING] = BoundSpec(_PING, Signature(name, _PING, {}, hooks))
+    on_spawn = _spawn_spec(cls)
+    bound[SPAWN] = BoundSpec(on_spawn, _signature(name, cls, on_spawn, hooks))
     return Kind(
         name=name,
         cls=cls,
@@ -163,6 +164,17 @@ def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
         state_decoder=hooks.decoder(state_type) if state_type else None,
         has_run=callable(getattr(cls, "run", None)),
     )
+
+
+def _no_arguments(actor: object) -> None:
+    """on_spawn of a kind that defines none."""
+
+
+def _spawn_spec(cls: type[Actor]) -> HandlerSpec:
+    function = getattr(cls, "on_spawn", _no_arguments)
+    parameters = tuple(inspect.signature(function).parameters.values())[1:]
+    is_async = inspect.iscoroutinefunction(function)
+    return HandlerSpec(SPAWN, function, Mode.ASK, is_async, Options(), parameters)
 
 
 def _signature(kind: str, cls: type, spec: HandlerSpec, hooks: Hooks) -> Signature:

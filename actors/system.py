@@ -16,7 +16,7 @@ from actors.claimer import Claimer
 from actors.config import SystemConfig
 from actors.deadlines import DeadlineWheel
 from actors.interceptors import Interceptor, Interceptors
-from actors.kinds import PING
+from actors.kinds import SPAWN
 from actors.kindtable import KindTable
 from actors.lifecycle import Lifecycle
 from actors.membership import Membership
@@ -92,13 +92,14 @@ class System:
         """
         return cast(A, Ref(self, self.kinds.of(kind), actor_id(kind.__roost_kind__, key)))
 
-    async def spawn(self, kind: type[A], key: str) -> A:
+    async def spawn(self, kind: type[A], key: str, *args: Any, **kwargs: Any) -> A:
         """Start the actor now, where the ring places it, and return its ref.
 
-        An actor that runs already is left alone. Raises ActorFailed when it cannot start.
+        Arguments go to its ``on_spawn``, also when it runs already. Raises ActorFailed when it
+        cannot start, and what any ask raises.
         """
         ref = self.ref(kind, key)
-        await self.ask_system(id_of(ref), PING)
+        await self.ask_system(id_of(ref), SPAWN, args, kwargs)
         return ref
 
     async def stop(self, ref: object) -> bool:
@@ -106,7 +107,10 @@ class System:
 
         Returns False when it was not running. A later message starts it again.
         """
-        target = id_of(ref)
+        return await self.stop_id(id_of(ref))
+
+    async def stop_id(self, target: ActorId) -> bool:
+        """Like ``stop``, by id."""
         if target not in self.activations:
             (where,) = await self.registry.locate([str(target)])
             if where is None or where.incarnation not in self.members:

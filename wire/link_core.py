@@ -78,6 +78,12 @@ class LinkCore(Links, ABC):
         if ends is not None:
             self._lose(ends, reason)
 
+    def become(self, me: Peer, reason: str) -> None:
+        """This host goes on as another incarnation: its sessions end, later ones are ``me``'s."""
+        for ends in list(self._ends.values()):
+            self._lose(ends, reason)
+        self.me = me
+
     def statistics(self) -> tuple[PeerStatistics, ...]:
         """One row per peer with a session."""
         return tuple(ends.statistics() for ends in self._ends.values())
