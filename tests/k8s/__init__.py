@@ -1,0 +1,1 @@
+"""What the tests of Kubernetes share: a double of its API, its objects, and its schemas."""
