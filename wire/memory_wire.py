@@ -166,8 +166,8 @@ class _MemoryPipe:
         if network.rng.random() < network.cut_chance:
             self.wire.cut("cut by chance")
             return
-        self.out.carry(batch)
-        if network.rng.random() < network.duplicate:
+        copies = 2 if self.end is not None and network.rng.random() < network.duplicate else 1
+        for _ in range(copies):  # a Hello, written before there is an end, is never repeated
             self.out.carry(batch)
 
     def close(self, reason: str) -> None:
