@@ -1,16 +1,20 @@
-"""A host's gateway without a host: counters, echoes and streams, for tests of the gRPC services."""
+"""A host's gateway without a host (counters, echoes, streams), and a real server over it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
 
+from wire import loops
 from wire.errors import ActorError, InvalidArgument, MailboxFull, RoostError, UnknownKind
 from wire.ids import ActorId
 from wire.items import Content, Mode
 from wire.ports import ClientCall, Described, HostInfo
+from wire.server import Server, ServerConfig
 
 
 def decode(content: int, payload: bytes) -> Any:
@@ -18,7 +22,7 @@ def decode(content: int, payload: bytes) -> Any:
 
 
 def encode(content: int, value: object) -> bytes:
-    return (msgspec.json if content == Content.JSON else msgspec.msgpack).encode(value)
+    return msgspec.json.encode(value) if content == Content.JSON else msgspec.msgpack.encode(value)
 
 
 class FakeGateway:
@@ -143,3 +147,68 @@ class FakeGateway:
 
     def health(self) -> tuple[bool, bool]:
         return self.alive, self.ready
+
+
+class Served(NamedTuple):
+    """A server on loopback over a FakeGateway, as tests see it."""
+
+    gateway: FakeGateway
+    crossing: loops.Crossing
+    server: Server
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    async def aio(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run ``fn(*args)`` on the asyncio side."""
+        return await self.crossing.cross(fn, *args)
+
+
+@asynccontextmanager
+async def serving(*, services: Sequence[Any] = (), peer: Any = None, **config: Any) -> Any:
+    """A Served; within ``wire.loops.run``."""
+    async with loops.open_crossing() as crossing:
+        gateway = FakeGateway()
+        settings = ServerConfig(**{"host": "127.0.0.1", "port": 0, **config})
+        server = Server(gateway, crossing, settings, peer=peer, services=services)
+        await crossing.cross(server.start)
+        try:
+            yield Served(gateway, crossing, server)
+        finally:
+            with trio.CancelScope(shield=True):
+                await crossing.cross(server.aclose)
+
+
+def run_bounded(fn: Callable[..., Any], *args: Any, within_s: float = 60) -> None:
+    """``wire.loops.run``, failed when it takes too long."""
+
+    async def bounded() -> None:
+        with trio.fail_after(within_s):
+            await fn(*args)
+
+    loops.run(bounded)
+
+
+def served(**config: Any) -> Callable[[Callable[[Served], Any]], Callable[[], None]]:
+    """Make a test of an async function that takes a Served."""
+
+    def decorate(fn: Callable[[Served], Any]) -> Callable[[], None]:
+        async def main() -> None:
+            async with serving(**config) as it:
+                await fn(it)
+
+        def test() -> None:
+            run_bounded(main)
+
+        test.__name__, test.__doc__ = fn.__name__, fn.__doc__
+        return test
+
+    return decorate
+
+
+async def until(condition: Callable[[], object], within_s: float = 5) -> None:
+    """Wait for ``condition``; trio.TooSlowError when it does not come."""
+    with trio.fail_after(within_s):
+        while not condition():
+            await trio.sleep(0.001)
