@@ -17,7 +17,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from aiohttp import web
@@ -137,9 +137,10 @@ class ApiDouble:
             task.cancel()
 
     async def garble_watches(self, line: bytes = b"{not json\n") -> None:
-        """Send every watch a line that is none."""
+        """Send every watch a line that is none; those that have gone get nothing."""
         for response in list(self._watchers):
-            await response.write(line)
+            with suppress(ConnectionResetError):
+                await response.write(line)
 
     @property
     def watching(self) -> int:
@@ -253,9 +254,9 @@ class ApiDouble:
             for entry in [w for w in self._log if w.number > sent]:
                 sent = entry.number
                 kind = _as_seen(entry, selector)
-                if here and entry.resource == resource and (bookmarks or kind != "BOOKMARK"):
-                    if kind:
-                        await _send(response, kind, entry.raw)
+                wanted = kind and (bookmarks or kind != "BOOKMARK")
+                if here and entry.resource == resource and wanted:
+                    await _send(response, kind, entry.raw)
             await written.wait()
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from deploy.watch.evidence import Evidence, Standing
 from deploy.watch.objects import Death
 from deploy.watch.verdicts import (
-    Action, Birth, Bury, Drain, SetReady, Told, decide, due, is_proof,
+    Action,
+    Birth,
+    Bury,
+    Drain,
+    SetReady,
+    Told,
+    decide,
+    due,
+    is_proof,
 )  # fmt: skip
 from placement.records import Member, MemberState
 
