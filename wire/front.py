@@ -13,7 +13,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
 from wire import status
-from wire.errors import RoostError, Unauthenticated, Unavailable
+from wire.errors import OutcomeUnknown, RoostError, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class Front:
         self._bearer = f"Bearer {token}".encode() if token else b""
         self._mutual = mutual
         self._refusing = ""
-        self._running = 0
+        self._ended = ""
+        self._running: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -48,9 +49,23 @@ class Front:
         """Answer every new call but those of health and of peers with Unavailable."""
         self._refusing = reason
 
-    async def wait_idle(self) -> None:
-        """Until no guarded call runs (links between hosts and health checks do not count)."""
-        await self._idle.wait()
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no guarded call runs (links between hosts and health checks do not count);
+        whether that came within ``timeout_s`` seconds."""
+        if not self._running:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def end_calls(self, reason: str) -> None:
+        """Cancel every guarded call that runs; its caller gets OutcomeUnknown."""
+        self._ended = reason
+        for task in self._running:
+            task.cancel()
 
     def _guard(self, path: str, handler: Handler) -> Handler:
         service, serve = path.split("/")[1], handler.func
@@ -77,12 +92,18 @@ class Front:
 
     def _counted(self, serve: _HandlerFn) -> _HandlerFn:
         async def counted(stream: Any) -> None:
-            self._running += 1
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.add(task)
             self._idle.clear()
             try:
                 await serve(stream)
+            except asyncio.CancelledError:
+                if not self._ended:
+                    raise
+                raise OutcomeUnknown(f"{self._ended} while the call ran") from None
             finally:
-                self._running -= 1
+                self._running.discard(task)
                 if not self._running:
                     self._idle.set()
 

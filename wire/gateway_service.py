@@ -113,8 +113,11 @@ class ActorsService:
                 # Waits while the client is slow: nothing more is granted meanwhile.
                 await stream.send_message(_reply(request, *item))
                 more = window.taken(len(item[1]))
-                if more and not call.done:
-                    self._gateway.grant(call, more)
+                if more:
+                    # Sending suspends only while buffers are full: others must get their turn.
+                    await asyncio.sleep(0)
+                    if not call.done:
+                        self._gateway.grant(call, more)
         finally:
             self._cancel_unless_done(call)
 

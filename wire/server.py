@@ -5,13 +5,15 @@ Lives on the asyncio loop; from Trio cross over: ``await crossing.cross(server.s
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
+
+from grpclib.protocol import H2Protocol
 
 from wire.bounds import PAYLOAD_BYTES_MAX, message_bytes_max
 from wire.errors import ConfigError
@@ -25,6 +27,7 @@ from wire.reflection import with_reflection
 from wire.tls import TlsConfig
 
 BACKLOG = 512
+END_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Server:
         self._front = Front(config.token, mutual=config.tls is not None and config.tls.mutual)
         actors = ActorsService(gateway, crossing, payload_bytes_max=config.payload_bytes_max)
         self._services = [actors, *([peer] if peer is not None else []), *services]
-        self._servers: list[BoundedServer] = []
+        self._servers: list[_Server] = []
         #: The ports that are bound, once started.
         self.port = config.port
         self.health_port = config.health_port
@@ -90,14 +93,13 @@ class Server:
         Returns whether all of them ended by themselves.
         """
         self.refuse(reason)
-        finished = True
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._front.wait_idle()
-        except TimeoutError:
-            finished = False
+        finished = await self._front.wait_idle(grace_s)
+        if not finished:
+            self._front.end_calls(reason)
+            await self._front.wait_idle(END_TIMEOUT_S)
         for server in self._servers:
             server.close()
+            server.hang_up()
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
@@ -107,7 +109,7 @@ class Server:
         self, services: list[Any], bound: socket.socket, context: ssl.SSLContext | None
     ) -> None:
         limit = message_bytes_max(self._config.payload_bytes_max)
-        server = BoundedServer(services, bytes_max=limit)
+        server = _Server(services, bytes_max=limit)
         await server.start(sock=bound, ssl=context, backlog=BACKLOG)
         self._servers.append(server)
 
@@ -118,6 +120,28 @@ class Server:
 
     def _health(self, names: Sequence[str] = ()) -> Health:
         return Health(self._gateway.health, names)
+
+
+class _Server(BoundedServer):
+    """Closes its connections too: grpclib's stops listening and leaves them open."""
+
+    def __init__(self, services: list[Any], *, bytes_max: int) -> None:
+        super().__init__(services, bytes_max=bytes_max)
+        self._connections: WeakSet[H2Protocol] = WeakSet()
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        self._connections.add(protocol)
+        return protocol
+
+    def hang_up(self) -> None:
+        """Say GOAWAY on every connection and close it."""
+        for protocol in list(self._connections):
+            connection = getattr(protocol, "connection", None)
+            if connection is not None and not connection.is_closing():
+                connection._connection.close_connection()
+                connection.flush()
+                protocol.processor.close("the server closed")
 
 
 def _bind(host: str, port: int) -> socket.socket:
