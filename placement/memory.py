@@ -31,7 +31,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.generation = 1
-        self.version = 0
+        self.version = 1
         self.epoch = 0
         self.members: dict[str, Member] = {}
         self.counters: dict[str, int] = {}
@@ -90,9 +90,10 @@ class MemoryRegistry:
             raise Fenced(f"{me} is not a live member")
         return store
 
-    def _enter_anew(self) -> MemoryStore:
+    def _enter_anew(self, me: str | None = None) -> MemoryStore:
+        """Enter whatever generation there is, for calls that speak for no earlier one."""
         self._generation = 0
-        return self._enter()
+        return self._enter(me)
 
     async def join(self, member: Member) -> View:
         store = self._enter_anew()
@@ -118,7 +119,7 @@ class MemoryRegistry:
         self, incarnation: str, *, state: MemberState | None = None, ready: bool | None = None,
         weight: float | None = None,
     ) -> View:  # fmt: skip
-        store = self._enter(incarnation)
+        store = self._enter_anew(incarnation)
         before = store.members[incarnation]
         after = changed_member(before, state=state, ready=ready, weight=weight)
         if after == before:
@@ -143,6 +144,8 @@ class MemoryRegistry:
         return dict(self._enter().loads)
 
     async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
+        if not claims:
+            return []
         store = self._enter(me)
         locations, live, stored = store.locations, store.members, store.stored
         store.epoch += 1
@@ -161,12 +164,16 @@ class MemoryRegistry:
         return answers
 
     async def release(self, me: str, owned: Sequence[tuple[str, int]]) -> None:
+        if not owned:
+            return
         store = self._enter(me)
         for actor, epoch in owned:
             if owns(store.locations.get(actor), me, epoch):
                 del store.locations[actor]
 
     async def locate(self, actors: Sequence[str]) -> list[Location | None]:
+        if not actors:
+            return []
         store = self._enter()
         return [store.locations.get(actor) for actor in actors]
 

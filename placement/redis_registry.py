@@ -169,7 +169,7 @@ class RedisRegistry:
         found: list[Location | None] = []
         for part in _parts(actors):
             args = [arg for actor in part for arg in (bucket_of(actor), actor)]
-            _, texts = await self._call(scripts.LOCATE, *args)
+            _, _, texts = await self._call(scripts.LOCATE, *args)
             found += [None if text is None else self._heard.location(text) for text in texts]
         return found
 
@@ -180,7 +180,7 @@ class RedisRegistry:
         bucket = int(cursor or 0)
         while bucket < BUCKETS and len(found) < limit:
             stop, wanted = min(BUCKETS, bucket + BUCKETS_PER_PAGE), limit - len(found)
-            _, bucket, page = await self._call(scripts.LIST, bucket, stop, wanted, prefix)
+            _, _, bucket, page = await self._call(scripts.LIST, bucket, stop, wanted, prefix)
             found += [(name.decode(), self._heard.location(text)) for name, text in pairs(page)]
         return found, str(bucket) if bucket < BUCKETS else ""
 
@@ -193,7 +193,7 @@ class RedisRegistry:
         return bool(reply[0] == b"ok")
 
     async def load(self, actor: str) -> Stored | None:
-        _, text = await self._call(scripts.LOAD, actor)
+        _, _, text = await self._call(scripts.LOAD, actor)
         return None if text is None else read_stored(text)
 
     async def forget(self, me: str, actor: str, epoch: int) -> bool:

@@ -27,7 +27,11 @@ class Heard:
         self.epoch = 0
 
     def check(self, reply: Sequence[Any]) -> Sequence[Any]:
-        """``reply`` unless it says stale or fenced, which raise StaleGeneration and Fenced."""
+        """``reply`` unless it says stale or fenced, which raise StaleGeneration and Fenced.
+
+        Every reply begins with its status and the generation.
+        """
+        self.generation = self.generation or int(reply[1])
         if reply[0] == b"stale":
             known, view = self.generation, read_view(reply)
             self.generation = view.generation
@@ -50,7 +54,7 @@ class Heard:
 
     def claims(self, reply: Sequence[Any]) -> list[Claimed | Held]:
         """The answers to a batch of claims, in the order asked."""
-        _, epoch_text, held, states = reply
+        _, _, epoch_text, held, states = reply
         epoch, states = int(epoch_text), iter(states)
         self.epoch = max(self.epoch, epoch)
         nothing_saved = Claimed(epoch, None)
@@ -77,7 +81,7 @@ def read_renewal(reply: Sequence[Any]) -> Renewal:
 
 
 def read_loads(reply: Sequence[Any]) -> dict[str, Load]:
-    return {i.decode(): _decode_load(load) for i, load in pairs(reply[1])}
+    return {i.decode(): _decode_load(load) for i, load in pairs(reply[2])}
 
 
 def read_stored(text: bytes) -> Stored:

@@ -5,7 +5,7 @@
 local joining = ARGV[4]
 if joining ~= '' then
   if is_member(joining) then return view('ok') end
-  if redis.call('EXISTS', ROOT .. 'gone:' .. joining) == 1 then return {'fenced'} end
+  if redis.call('EXISTS', ROOT .. 'gone:' .. joining) == 1 then return answer('fenced') end
 end
 if ARGV[3] ~= '' and ARGV[3] ~= version then return view('conflict') end
 for i = 5, #ARGV, 2 do

@@ -5,14 +5,14 @@
 -- one is void, and one that arrives twice gets the epoch of the first time: either would
 -- otherwise raise the epoch of an activation that already runs.
 local me, claimer, number = ARGV[3], ARGV[4], ARGV[5]
-if not is_member(me) then return {'fenced'} end
+if not is_member(me) then return answer('fenced') end
 
 local last_claimer, last_number, last_epoch =
   string.match(redis.call('HGET', CLAIMS, me) or '', '^(%S+) (%S+) (%S+)$')
 if last_claimer == claimer and last_number == number then
   epoch = last_epoch
 elseif last_claimer == claimer and above(last_number, number) then
-  return {'overtaken'}
+  return answer('overtaken')
 else
   redis.call('HINCRBY', META, 'epoch', 1)
   epoch = redis.call('HGET', META, 'epoch')
@@ -44,4 +44,4 @@ for first = 1, #won, 1000 do
   local page = redis.call('MGET', unpack(won, first, math.min(first + 999, #won)))
   for i = 1, #page do states[first + i - 1] = page[i] end
 end
-return {'ok', epoch, held, states}
+return answer('ok', epoch, held, states)

@@ -26,8 +26,12 @@ end
 
 local generation, version, epoch
 
+local function answer(status, ...)
+  return {status, generation, ...}
+end
+
 local function view(status)
-  return {status, generation, version, redis.call('HVALS', MEMBERS)}
+  return answer(status, version, redis.call('HVALS', MEMBERS))
 end
 
 local function view_changed()

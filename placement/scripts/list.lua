@@ -13,4 +13,4 @@ while bucket < stop and #found < 2 * wanted do
   end
   bucket = bucket + 1
 end
-return {'ok', bucket, found}
+return answer('ok', bucket, found)

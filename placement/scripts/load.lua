@@ -1,2 +1,2 @@
 #!lua flags=allow-oom
-return {'ok', redis.call('GET', ROOT .. 's:' .. ARGV[3])}
+return answer('ok', redis.call('GET', ROOT .. 's:' .. ARGV[3]))

@@ -1,2 +1,2 @@
 #!lua flags=allow-oom
-return {'ok', redis.call('HGETALL', LOADS)}
+return answer('ok', redis.call('HGETALL', LOADS))

@@ -4,4 +4,4 @@ local locations = {}
 for i = 3, #ARGV, 2 do
   locations[#locations + 1] = redis.call('HGET', ROOT .. 'l:' .. ARGV[i], ARGV[i + 1])
 end
-return {'ok', locations}
+return answer('ok', locations)

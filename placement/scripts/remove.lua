@@ -3,7 +3,7 @@
 -- The mark that keeps a late join from bringing it back may expire: such a member never renews.
 local gone, seen = ARGV[3], ARGV[4]
 if not is_member(gone) then return view('ok') end
-if seen ~= '' and redis.call('HGET', COUNTERS, gone) ~= seen then return {'alive'} end
+if seen ~= '' and redis.call('HGET', COUNTERS, gone) ~= seen then return answer('alive') end
 redis.call('HDEL', MEMBERS, gone)
 redis.call('HDEL', COUNTERS, gone)
 redis.call('HDEL', LOADS, gone)

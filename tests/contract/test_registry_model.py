@@ -1,0 +1,191 @@
+"""Any sequence of operations has the same outcome in Redis as in the memory registry, whose
+decisions are the tested ones. Epochs and generations are compared by the order they appear in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from placement import (
+    Claim,
+    Claimed,
+    Held,
+    Load,
+    Location,
+    MemberState,
+    RegistryError,
+    Renewal,
+    StaleGeneration,
+    Stored,
+    View,
+)
+from tests.contract.servers import Server
+from tests.contract.worlds import MemoryWorld, RedisWorld, World, member
+
+HOSTS = ["a", "b", "c"]
+ACTORS = ["K/1", "K/2", "L/1"]
+
+
+class Op(NamedTuple):
+    """One call: ``host`` makes it through its own registry object, as its present incarnation.
+
+    ``epoch`` is a place in the list of the epochs seen so far, so that it is right now and then.
+    """
+
+    name: str
+    host: str
+    args: tuple[Any, ...] = ()
+    epoch: int = 0
+
+
+hosts, actors, small = st.sampled_from(HOSTS), st.sampled_from(ACTORS), st.integers(0, 3)
+epochs = st.integers(1, 3)  # how many epochs ago
+
+
+def op(name: str, *args: st.SearchStrategy[Any], epoch: bool = False) -> st.SearchStrategy[Op]:
+    past = epochs if epoch else st.just(0)
+    return st.builds(Op, st.just(name), hosts, st.tuples(*args), past)
+
+
+many_actors = st.lists(actors, max_size=4).map(tuple)
+claims = op("claim", many_actors)
+saves = op("save", actors, small, epoch=True)
+operations = st.one_of(
+    claims,
+    claims,
+    saves,
+    saves,
+    op("join"),
+    op("rejoin"),
+    op("leave"),
+    op("renew", small),
+    op("bury", hosts, small),
+    op("heartbeat", small),
+    op("loads"),
+    op("set_state", hosts, st.sampled_from([MemberState.UP, MemberState.DRAINING])),
+    op("set_ready", hosts, st.booleans()),
+    op("view"),
+    op("release", many_actors, epoch=True),
+    op("forget", actors, epoch=True),
+    op("load", actors),
+    op("locate", many_actors),
+    op("list", st.sampled_from(["", "K/", "L"])),
+    op("restart", st.booleans()),
+)
+plays = st.lists(operations, min_size=5, max_size=40)
+START = [Op("join", "a"), Op("join", "b"), Op("claim", "a", (("K/1",),))]
+
+
+class Player:
+    """Plays a sequence of operations in one world and notes each outcome."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._registries = {host: world.registry() for host in HOSTS}
+        self._starts = dict.fromkeys(HOSTS, 1)
+        self._epochs: list[int] = []
+        self._generations: list[int] = []
+
+    async def play(self, ops: Sequence[Op]) -> list[Any]:
+        return [await self._outcome(op) for op in ops]
+
+    async def _outcome(self, op: Op) -> Any:
+        try:
+            return self._normal(await self._run(op))
+        except StaleGeneration as exc:
+            return ("stale", self._normal(exc.view))
+        except RegistryError as exc:
+            return type(exc).__name__
+
+    def _me(self, host: str) -> str:
+        return f"{host}-{self._starts[host]}"
+
+    async def _run(self, op: Op) -> Any:
+        r, me, args = self._registries[op.host], self._me(op.host), op.args
+        epoch = self._epochs[-op.epoch] if len(self._epochs) >= op.epoch > 0 else 0
+        match op.name:
+            case "claim":
+                return await r.claim(me, [Claim(actor) for actor in args[0]])
+            case "save":
+                return await r.save(me, args[0], epoch, args[1], b"%d" % args[1])
+            case "release":
+                return await r.release(me, [(actor, epoch) for actor in args[0]])
+            case "forget":
+                return await r.forget(me, args[0], epoch)
+            case "join":
+                return await r.join(member(op.host, incarnation=me))
+            case "rejoin":
+                self._starts[op.host] += 1
+                return await r.join(member(op.host, incarnation=self._me(op.host)))
+            case "leave":
+                return await r.leave(me)
+            case "renew":
+                return await r.renew(me, args[0])
+            case "bury":
+                return await r.bury(self._me(args[0]), args[1])
+            case "heartbeat":
+                return await r.heartbeat(me, Load(actors=args[0]))
+            case "loads":
+                return await r.loads()
+            case "set_state":
+                return await r.set_member(self._me(args[0]), state=args[1])
+            case "set_ready":
+                return await r.set_member(self._me(args[0]), ready=args[1])
+            case "view":
+                return await r.view()
+            case "load":
+                return await r.load(args[0])
+            case "locate":
+                return await r.locate(args[0])
+            case "list":
+                found, _ = await r.list_actors(args[0], 100, "")
+                return sorted(found)
+            case "restart":
+                return await self._world.restart(keep_data=args[0])
+        raise AssertionError(op.name)
+
+    def _normal(self, value: Any) -> Any:
+        match value:
+            case View(generation, version, members):
+                return ("view", _place(self._generations, generation), version, members)
+            case Renewal(generation, version, counters):
+                return ("renewal", _place(self._generations, generation), version, counters)
+            case Claimed(epoch, stored):
+                return ("claimed", _place(self._epochs, epoch), self._normal(stored))
+            case Held(location):
+                return ("held", self._normal(location))
+            case Location(incarnation, epoch):
+                return (incarnation, _place(self._epochs, epoch))
+            case Stored(epoch, save_no, data):
+                return (_place(self._epochs, epoch), save_no, data)
+            case list() | tuple():
+                return [self._normal(item) for item in value]
+        return value
+
+
+def _place(seen: list[int], number: int) -> int:
+    """Where ``number`` comes in the order of appearance, which must be its order by size."""
+    if number not in seen:
+        assert not seen or number > max(seen), "an epoch or a generation went backward"
+        seen.append(number)
+    return seen.index(number)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(ops=plays)
+def test_redis_does_what_the_decisions_say(servers: dict[str, Server], ops: list[Op]) -> None:
+    async def outcomes(world: World) -> list[Any]:
+        try:
+            return await Player(world).play([*START, *ops])
+        finally:
+            await world.aclose()
+
+    expected = asyncio.run(outcomes(MemoryWorld()))
+    for server in servers.values():
+        assert asyncio.run(outcomes(RedisWorld(server))) == expected
