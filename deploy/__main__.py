@@ -1,0 +1,5 @@
+"""``python -m deploy`` is ``roost``."""
+
+from deploy.cli import main
+
+main()
