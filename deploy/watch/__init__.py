@@ -8,4 +8,5 @@ api        lists and watches over HTTP                          adapter (asyncio
 reflector  follow one collection for ever                       adapter (asyncio)
 watcher    both collections in, evidence out                    adapter (asyncio)
 keeper     evidence into the registry                           adapter (Trio)
+    service    what a host runs of all this                         adapter (Trio)
 """

@@ -7,7 +7,7 @@ is a proof of death (rule 16). Everything else waits for the lease.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from deploy.watch.evidence import Evidence, Standing
@@ -47,7 +47,7 @@ Action = SetReady | Drain | Bury
 
 
 def decide(
-    members: Iterable[Member],
+    members: Sequence[Member],
     births: Mapping[str, Birth],
     evidence: Sequence[Evidence],
 ) -> dict[str, tuple[Evidence, Action | None]]:
@@ -55,14 +55,22 @@ def decide(
 
     ``births`` is by incarnation. Without one, evidence is matched by the pod's name alone, and
     can neither prove a death nor tell that the pod is gone. Never matched by address: addresses
-    are reused.
+    are reused. Of several incarnations in one pod only the youngest is ever opened to new
+    actors: that the pod is ready says nothing of those before.
     """
     verdicts: dict[str, tuple[Evidence, Action | None]] = {}
     for member in members:
         birth = births.get(member.incarnation)
         found = _of(member, birth, evidence)
         if found is not None:
-            verdicts[member.incarnation] = (found, _action(member, birth, found))
+            action = _action(member, birth, found)
+            if (
+                isinstance(action, SetReady)
+                and action.ready
+                and not _youngest(member, members, births)
+            ):
+                action = None
+            verdicts[member.incarnation] = (found, action)
     return verdicts
 
 
@@ -137,6 +145,16 @@ def _of(member: Member, birth: Birth | None, evidence: Sequence[Evidence]) -> Ev
         return next((e for e in named if e.pod_uid == birth.pod_uid), None)
     alive = [e for e in named if e.standing is not Standing.GONE]
     return alive[0] if len(alive) == 1 else None
+
+
+def _youngest(member: Member, members: Sequence[Member], births: Mapping[str, Birth]) -> bool:
+    """Whether no other incarnation of the member's host is, or may be, younger."""
+    others = [m for m in members if m.host_id == member.host_id and m is not member]
+    birth = births.get(member.incarnation)
+    return all(
+        birth is not None and other in births and births[other].started_s < birth.started_s
+        for other in (m.incarnation for m in others)
+    )
 
 
 def _action(member: Member, birth: Birth | None, found: Evidence) -> Action | None:

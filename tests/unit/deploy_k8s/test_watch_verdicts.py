@@ -97,6 +97,15 @@ def test_a_restarted_container_buries_the_old_incarnation_and_not_the_new_one() 
     assert verdicts["new"][1] is None
 
 
+def test_a_ready_pod_opens_only_its_youngest_incarnation() -> None:
+    old, new = member(inc="old", ready=False), member(inc="new", ready=False)
+    births = {"old": Birth("uid-a", 1000.5), "new": Birth("uid-a", 1061.2)}
+    verdicts = decide([old, new], births, [standing(Standing.READY)])
+    assert (verdicts["old"][1], verdicts["new"][1]) == (None, SetReady("new", True))
+    unborn = decide([old, new], {}, [standing(Standing.READY)])
+    assert [action for _, action in unborn.values()] == [None, None]
+
+
 times = st.floats(0, 2e9, allow_nan=False)
 
 

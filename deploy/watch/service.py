@@ -1,0 +1,67 @@
+"""The endpoint watch as a host runs it: watcher, keeper and the crossing between. An adapter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import trio
+
+from deploy.watch.api import ApiError
+from deploy.watch.config import ApiServer, NoCluster, WatchConfig
+from deploy.watch.keeper import Keeper
+from deploy.watch.watcher import Watcher, grace_problem, read_own_pod
+from placement.ports import Registry
+from wire.loops import Crossing
+
+log = logging.getLogger("roost.watch")
+
+
+async def run_watch(
+    found: ApiServer | NoCluster,
+    config: WatchConfig,
+    keeper: Keeper,
+    registry: Registry,
+    crossing: Crossing,
+    *,
+    pod: str,
+    drain_timeout_s: float,
+) -> None:
+    """Watch for ever, and let ``keeper`` write what is found; at once over when there is no
+    cluster, which is logged. ``pod``: this host's own, whose grace period is compared with
+    ``drain_timeout_s``. Trouble with the API is logged and never raised.
+    """
+    if isinstance(found, NoCluster):
+        log.info(found.reason)
+        return
+    where = found.url or "the service account's API server"
+    log.info("watching service %s in namespace %s at %s", config.service, config.namespace, where)
+    watcher = Watcher(config, on_evidence=keeper.put, on_live=keeper.set_live)
+    registry.on_change(keeper.view_changed)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        nursery.start_soon(_check_grace, found, config, crossing, pod, drain_timeout_s)
+        await crossing.cross(watcher.run, found)
+
+
+async def _check_grace(
+    server: ApiServer, config: WatchConfig, crossing: Crossing, pod: str, drain_timeout_s: float
+) -> None:
+    try:
+        own = await crossing.cross(read_own_pod, server, config, pod)
+    except ApiError as exc:
+        log.debug("the pod's grace period is not known: %s", exc)
+        return
+    if problem := grace_problem(own, drain_timeout_s):
+        log.warning(problem)
+
+
+def watch_config(environ: Mapping[str, str], namespace: str) -> WatchConfig:
+    """The watch that K8S_SERVICE, K8S_POD_SELECTOR and K8S_CONTAINER ask for."""
+    service = environ.get("K8S_SERVICE") or WatchConfig.service
+    return WatchConfig(
+        namespace=namespace,
+        service=service,
+        pod_selector=environ.get("K8S_POD_SELECTOR", ""),
+        container=environ.get("K8S_CONTAINER") or WatchConfig.container,
+    )
