@@ -110,24 +110,69 @@ class Crossing:
 
 
 _current: trio.lowlevel.RunVar[Crossing | None] = trio.lowlevel.RunVar("roost_crossing")
+_embedded: trio.lowlevel.RunVar[_Embedded | None] = trio.lowlevel.RunVar("roost_embedded")
 
 
 @asynccontextmanager
 async def open_crossing() -> AsyncIterator[Crossing]:
     """Within Trio: this run's crossing, if it is a guest run of ours; else a trio_asyncio loop.
 
-    The latter lives as long as the block, and needs the extra ``roost[trio-embedding]``.
+    The latter is one for the whole run, lives as long as a block needs it, and comes with the
+    extra ``roost[trio-embedding]``.
     """
     crossing = _current.get(None)
     if crossing is not None:
         yield crossing
         return
-    import trio_asyncio
+    embedded = _embedded.get(None)
+    if embedded is None:
+        import trio_asyncio
 
-    async with trio_asyncio.open_loop() as loop:
-        # Its own handler would end the whole run for a forgotten task's exception.
-        loop.set_exception_handler(asyncio.BaseEventLoop.default_exception_handler)
-        yield Crossing(loop)
+        embedded = _Embedded(trio_asyncio.open_loop)
+        _embedded.set(embedded)
+        trio.lowlevel.spawn_system_task(embedded.run)
+    async with embedded.used() as crossing:
+        yield crossing
+
+
+class _Embedded:
+    """The asyncio loop inside a plain Trio run, open while it has users.
+
+    One for all: asyncio.current_task() goes by the one running loop that a thread has.
+    """
+
+    def __init__(self, open_loop: Callable[[], Any]) -> None:
+        self._open_loop = open_loop
+        self._users = 0
+        self._opened, self._unused, self._closed = trio.Event(), trio.Event(), trio.Event()
+
+    async def run(self) -> None:
+        try:
+            async with self._open_loop() as loop:
+                # Its own handler would end the whole run for a forgotten task's exception.
+                loop.set_exception_handler(asyncio.BaseEventLoop.default_exception_handler)
+                # trio_asyncio replaces get_running_loop, but not for asyncio's C code.
+                asyncio.events._set_running_loop(loop)
+                self._crossing = Crossing(loop)
+                self._opened.set()
+                await self._unused.wait()
+        finally:
+            asyncio.events._set_running_loop(None)
+            self._closed.set()
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[Crossing]:
+        self._users += 1
+        try:
+            await self._opened.wait()
+            yield self._crossing
+        finally:
+            self._users -= 1
+            if not self._users:
+                _embedded.set(None)
+                self._unused.set()
+                with trio.CancelScope(shield=True):
+                    await self._closed.wait()
 
 
 class _Call:

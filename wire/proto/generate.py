@@ -42,12 +42,23 @@ def generate(out: Path) -> None:
         _plugin(out).unlink()
 
 
+_LAUNCHER = """#!{python}
+import os
+from betterproto2_compiler.plugin.main import main
+os.environ["PATH"] = {bin!r} + os.pathsep + os.environ.get("PATH", "")
+os.chdir({root!r})
+main()
+"""
+
+
 def _plugin(out: Path) -> Path:
-    """A launcher of the plugin in this very interpreter, whatever PATH holds."""
+    """A launcher of the plugin in this very interpreter. The plugin formats with the ruff that it
+    finds on PATH and the settings that it finds above the working directory: pin both."""
     path = out / "protoc-gen-betterproto2"
     if not path.exists():
+        folder = str(Path(sys.executable).parent)
         path.write_text(
-            f"#!{sys.executable}\nfrom betterproto2_compiler.plugin.main import main\nmain()\n"
+            _LAUNCHER.format(python=sys.executable, bin=folder, root=str(PROTO.parent.parent))
         )
         path.chmod(0o755)
     return path

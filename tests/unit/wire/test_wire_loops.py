@@ -563,6 +563,33 @@ def test_a_plain_trio_run_is_embedded_into_through_trio_asyncio() -> None:
                     await c.cross(stuck)
                 assert scope.cancelled_caught
         trio.run(main)
+        trio.run(main)
+        print("fine")
+        """
+    )
+    assert (code, out) == (0, "fine\n")
+
+
+def test_those_who_embed_into_one_trio_run_share_one_loop_while_any_needs_it() -> None:
+    code, out = in_subprocess(
+        """
+        import asyncio, trio
+        from wire import loops
+        async def current():
+            await asyncio.sleep(0)
+            assert asyncio.current_task() is not None
+            return asyncio.get_running_loop()
+        async def main():
+            async with loops.open_crossing() as first:
+                second_block = loops.open_crossing()
+                second = await second_block.__aenter__()
+                assert await first.cross(current) is second.loop
+            assert await second.cross(current) is second.loop
+            await second_block.__aexit__(None, None, None)
+            assert second.loop.is_closed()
+            async with loops.open_crossing() as third:
+                assert await third.cross(current) is not second.loop
+        trio.run(main)
         print("fine")
         """
     )
