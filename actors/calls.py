@@ -83,10 +83,8 @@ class Call:
         """What passing the deadline means for this call, by how far it had come."""
         where = f"{self.target}.{self.method}"
         if self.entry is not None:
-            error = self.entry.late(where)
-            if error is not None:
-                return error
-        elif self.local is None:
+            return self.entry.late(where, self.router.is_reachable(self.entry.sent_to))
+        if self.local is None:
             if self.router.is_full(self.target):
                 return MailboxFull(f"{where}: the mailbox stayed full until the deadline")
             return NotDelivered(f"{where}: not delivered before the deadline")

@@ -39,18 +39,15 @@ class Entry:
         self.sent_to = ""  # the incarnation that has it unanswered; "" when none may have it
         self.accepted = False
 
-    def late(self, where: str) -> RoostError | None:
-        """The error of passing the deadline, None for an ordinary one."""
-        if self.accepted:
-            return None
+    def late(self, where: str, is_reachable: bool) -> RoostError:
+        """The error of passing the deadline, by how far the message had come."""
         if not self.sent_to:
             if self.outbox.state is State.FULL:
                 return MailboxFull(f"{where}: the mailbox stayed full until the deadline")
             return NotDelivered(f"{where}: not delivered before the deadline")
-        if self.outbox.suspect:
+        if not is_reachable:
             return OutcomeUnknown(
-                f"{where}: sent to host {self.sent_to!r}, which has not been heard of since; "
-                "it may or may not have run"
+                f"{where} may or may not have run: its host cannot be reached at the deadline"
             )
         return DeadlineExceeded(f"{where}: no answer before the deadline")
 
@@ -60,7 +57,7 @@ class Outbox:
 
     __slots__ = (
         "attempt", "flight", "id", "incarnation", "next_seq", "redirects", "refused", "sender",
-        "state", "suspect", "target", "touched_at", "waiting", "window",
+        "state", "target", "touched_at", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, id: int, sender: Sender, target: ActorId, window: int) -> None:
@@ -76,7 +73,6 @@ class Outbox:
         self.flight: deque[Entry] = deque()
         self.redirects = 0
         self.refused: tuple[str, ...] = ()
-        self.suspect = False
         self.touched_at = 0.0
 
     def __repr__(self) -> str:
@@ -169,7 +165,6 @@ class Outbox:
             entry.sent_to = ""
             self.waiting.appendleft(entry)
         self.state = State.ROUTING
-        self.suspect = False
         self.incarnation = ""
         return gone
 

@@ -161,7 +161,6 @@ class Outgoing:
     def _open(self, box: Outbox, incarnation: str) -> None:
         box.incarnation = incarnation
         box.state = State.OPEN
-        box.suspect = False
         self._pump(box)
 
     def _ask_registry(self, box: Outbox) -> None:
@@ -373,12 +372,6 @@ class Outgoing:
             self._forget(call)
             if call.mode != Mode.TELL and not (call.idempotent and self._again(call)):
                 call.failed(lost(call, why))
-
-    def suspect(self, incarnation: str, is_suspect: bool) -> None:
-        """Nothing has been heard from it for a while, or it is heard of again."""
-        for box in self._outboxes.values():
-            if box.incarnation == incarnation:
-                box.suspect = is_suspect
 
     def sweep(self, now: float) -> None:
         """Forget outboxes that have long been idle."""

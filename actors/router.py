@@ -153,6 +153,12 @@ class Router:
         """Whether the view takes that incarnation for alive."""
         return incarnation in self.system.members
 
+    def is_reachable(self, incarnation: str) -> bool:
+        """Whether a connection to that host stands at this moment."""
+        if self.links is None or incarnation == self.system.me.incarnation:
+            return True
+        return self.links.connected(incarnation)
+
     def transmit(self, incarnation: str, item: Item) -> bool:
         """Queue ``item`` to a host; False: send no envelopes there until there is room."""
         if incarnation == self.system.me.incarnation:
