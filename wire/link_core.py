@@ -80,9 +80,9 @@ class LinkCore(Links, ABC):
 
     def become(self, me: Peer, reason: str) -> None:
         """This host goes on as another incarnation: its sessions end, later ones are ``me``'s."""
+        self.me = me  # first: who hears of a loss may send at once
         for ends in list(self._ends.values()):
             self._lose(ends, reason)
-        self.me = me
 
     def statistics(self) -> tuple[PeerStatistics, ...]:
         """One row per peer with a session."""

@@ -51,7 +51,8 @@ _FINAL = frozenset(
 class GrpcLinks(LinkCore):
     """See wire.ports.Links. Add :meth:`service` to the host's server, a BoundedServer.
 
-    ``tls`` is for dialing; ``loop`` is the asyncio loop, by default the running one.
+    ``tls`` and ``token`` (what peers' servers want to be shown, if anything) are for dialing;
+    ``loop`` is the asyncio loop, by default the running one.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class GrpcLinks(LinkCore):
         config: LinkConfig | None = None,
         *,
         tls: SSLContext | None = None,
+        token: str = "",
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._aio = loop or asyncio.get_running_loop()
         super().__init__(me, cluster, handler, config or LinkConfig(), self._aio)
         self._tls = tls
+        self._metadata = {"authorization": f"Bearer {token}"} if token else None
         self._dials: dict[LinkEnd, asyncio.Task[None]] = {}
         self._streams = 0
         self._idle = asyncio.Event()
@@ -110,8 +113,13 @@ class GrpcLinks(LinkCore):
         return all(end.session.settled for ends in self._ends.values() for end in ends.both())
 
     def _dial(self, end: LinkEnd) -> None:
-        self._dials[end] = self._aio.create_task(self._keep_connected(end))
+        task = self._dials[end] = self._aio.create_task(self._keep_connected(end))
         self._entered()
+        task.add_done_callback(lambda _: self._undial(end))  # even if it never got to run
+
+    def _undial(self, end: LinkEnd) -> None:
+        del self._dials[end]
+        self._left()
 
     def _on_dead(self, end: LinkEnd, connected: bool) -> None:
         task = self._dials.get(end)
@@ -121,21 +129,17 @@ class GrpcLinks(LinkCore):
     async def _keep_connected(self, end: LinkEnd) -> None:
         backoff_s = self.config.backoff_start_s
         reason = ""
-        try:
-            while not end.dead:
-                connects = end.connects
-                before, reason = reason, await self._connect(end)
-                if end.dead:
-                    return
-                if end.connects > connects:
-                    backoff_s = self.config.backoff_start_s
-                elif reason != before:
-                    log.warning("cannot reach %s at %s: %s", *end.peer[::2], reason)
-                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-                backoff_s = min(2 * backoff_s, self.config.backoff_max_s)
-        finally:
-            del self._dials[end]
-            self._left()
+        while not end.dead:
+            connects = end.connects
+            before, reason = reason, await self._connect(end)
+            if end.dead:
+                return
+            if end.connects > connects:
+                backoff_s = self.config.backoff_start_s
+            elif reason != before:
+                log.warning("cannot reach %s at %s: %s", *end.peer[::2], reason)
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(2 * backoff_s, self.config.backoff_max_s)
 
     async def _connect(self, end: LinkEnd) -> str:
         """One connection from dial to end: why it ended. Only final reasons lose the session."""
@@ -193,7 +197,9 @@ class GrpcLinks(LinkCore):
             bytes_max=self.config.frame_bytes_max,
         )
         try:
-            async with channel.request(METHOD, Cardinality.STREAM_STREAM, Frame, Frame) as stream:
+            async with channel.request(
+                METHOD, Cardinality.STREAM_STREAM, Frame, Frame, metadata=self._metadata
+            ) as stream:
                 yield stream
         finally:
             channel.close()

@@ -67,6 +67,7 @@ class GrpcPipe:
                 await reading
             return self._closed.result() if self._closed.done() else None
         finally:
+            reading.add_done_callback(_heard)
             reading.cancel()
             if self._waiting is not None:
                 self._waiting.cancel()
@@ -96,3 +97,9 @@ class GrpcPipe:
         self._waiting = None
         if self.end is not None:
             self._links.flush(self.end)
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """What a task that nobody waits for ended in is of no interest."""
+    if not task.cancelled():
+        task.exception()
