@@ -12,9 +12,9 @@ from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from grpclib.config import Configuration
-from grpclib.const import Cardinality
+from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
-from grpclib.metadata import Deadline, decode_metadata
+from grpclib.metadata import Deadline, decode_grpc_message, decode_metadata
 from h2.exceptions import H2Error
 
 from wire.bounds import message_bytes_max
@@ -220,16 +220,22 @@ class _Channel(BoundedChannel):
 
     def _translate(self, exc: Exception, stream: Any) -> RoostError:
         if isinstance(exc, GRPCError):
-            return error_from(exc.status, exc.message, _trailing_metadata(stream))
+            return _from_status(exc, stream._stream.trailers or stream._stream.headers or [])
         if isinstance(exc, TimeoutError):
             return DeadlineExceeded(f"no answer from {self._where} within the deadline")
         what = f"the connection to {self._where} broke: {exc or type(exc).__name__}"
         return OutcomeUnknown(what) if stream._send_request_done else NotDelivered(what)
 
 
-def _trailing_metadata(stream: Any) -> Mapping[str, Any]:
-    """What came with the status, also when the server reset the stream right after."""
-    if stream.trailing_metadata is not None:
-        return cast("Mapping[str, Any]", stream.trailing_metadata)
-    ended = stream._stream.trailers or stream._stream.headers
-    return decode_metadata(ended) if ended else {}
+def _from_status(exc: GRPCError, ended: Sequence[tuple[str, str]]) -> RoostError:
+    """From the trailers themselves: grpclib does not parse them when the server reset the stream
+    right after, nor reads the status of an answer without content-type (its own "not found")."""
+    told = dict(ended)
+    status, message = exc.status, exc.message
+    try:
+        if status is Status.UNKNOWN and "grpc-status" in told:
+            status = Status(int(told["grpc-status"]))
+            message = decode_grpc_message(told.get("grpc-message", ""))
+        return error_from(status, message, decode_metadata(ended))
+    except ValueError:  # no status, or no base64: whoever answered speaks no gRPC
+        return error_from(status, message, {})

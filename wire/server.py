@@ -9,7 +9,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
@@ -42,7 +42,7 @@ class ServerConfig:
     host: str = "0.0.0.0"
     port: int = 50051
     health_port: int | None = None
-    token: str = ""
+    token: str = field(default="", repr=False)
     tls: TlsConfig | None = None
     payload_bytes_max: int = PAYLOAD_BYTES_MAX
 
