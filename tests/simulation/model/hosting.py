@@ -1,0 +1,325 @@
+"""The steps that one host takes for one actor, the server's for it, and what is lost between them.
+
+``STEPS`` is the table. Each step is a generator of what may happen next. A check and the send that
+it guards are one step: what was sent may stay in flight for ever, which is all that a host frozen
+between the two could add. A decision module: pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from tests.simulation.model.bounds import (
+    FREE_OF_CHARGE,
+    GIVE_UP,
+    REPEAT,
+    RESTORE,
+    TRANSFER,
+)
+from tests.simulation.model.bounds import (
+    RELEASE as RELEASING,
+)
+from tests.simulation.model.bounds import (
+    SAVE as SAVING,
+)
+from tests.simulation.model.rules import Rules
+from tests.simulation.model.server import SCRIPTS, denied
+from tests.simulation.model.state import (
+    ACTIVE,
+    ASSERT,
+    BURIED,
+    BY_OFFER,
+    CLAIM,
+    CLAIMING,
+    GONE,
+    GRANTED,
+    IDLE,
+    KINDS,
+    LIVE,
+    NOBODY,
+    NONE,
+    NOT_HERE,
+    OFFER,
+    OFFERED,
+    PLAIN,
+    RELEASE,
+    RESUMING,
+    SAVE,
+    TO_RESUME,
+    Actor,
+    Cluster,
+    Host,
+    Item,
+    Local,
+    arrived,
+    may_act,
+    membership,
+    put,
+    sent,
+    up_to_date,
+)
+
+SAVES_MAX = 2  # by one activation
+
+
+class Step(NamedTuple):
+    """One thing that may happen: its arguments (for the trace), its cost, what comes of it."""
+
+    what: tuple[object, ...]
+    cost: int
+    cluster: Cluster
+    actor: Actor
+    broken: str = ""
+
+
+Steps = Iterator[Step]
+
+
+def held_back(rules: Rules, cluster: Cluster) -> bool:
+    """Rule 9: in a new generation nobody claims until a lease has passed since it was seen, so
+    until every lease granted before it has run out."""
+    if not rules.hold_after_generation:
+        return False
+    return any(0 <= host.lease < cluster.gen for host in cluster.hosts)
+
+
+def may_claim(rules: Rules, cluster: Cluster, host: int) -> bool:
+    return up_to_date(cluster, cluster.hosts[host]) and not held_back(rules, cluster)
+
+
+def is_takeable(rules: Rules, cluster: Cluster, actor: Actor, host: int) -> bool:
+    owner = actor.location.owner
+    if owner in (NOBODY, host) or not rules.takeover_needs_proof:
+        return True
+    return membership(cluster, actor, owner) != LIVE
+
+
+def claim(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 5: a host that does not run the actor asks for a free, its own or a dead's location."""
+    for host, local in enumerate(actor.locals):
+        if local.mode != IDLE or not may_claim(rules, cluster, host):
+            continue
+        if is_takeable(rules, cluster, actor, host):
+            item = Item(CLAIM, host, actor.location.epoch, PLAIN, cluster.gen, True)
+            after = put(sent(actor, item), host, Local(CLAIMING))
+            yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
+
+
+def execute(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """A script reaches the server, however late; it may be resent, and so run again (rule 8)."""
+    for item in dict.fromkeys(actor.flight):
+        if item.kind == OFFER or (item.gen != cluster.gen and rules.old_scripts_void):
+            continue
+        rest = arrived(actor, item)
+        outcome = SCRIPTS[item.kind](rules, cluster, rest, item)
+        what = (KINDS[item.kind], item.inc, item.epoch, item.number)
+        yield Step(what, FREE_OF_CHARGE, *outcome)
+        again = outcome.actor._replace(flight=(*outcome.actor.flight, item._replace(awaited=False)))
+        yield Step((*what, "and once more later"), REPEAT, outcome.cluster, again, outcome.broken)
+
+
+def give_up(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """A client stops waiting for a script that may yet run, or for a reply that is lost."""
+    for host, local in enumerate(actor.locals):
+        if local.mode not in (CLAIMING, RESUMING, GRANTED):
+            continue
+        yield Step((host,), GIVE_UP, cluster, forsaken(actor, host))
+
+
+def forsaken(actor: Actor, host: int) -> Actor:
+    """``actor`` when ``host`` no longer waits for its claim."""
+    flight = tuple(
+        item._replace(awaited=False) if item.awaited and item.inc == host else item
+        for item in actor.flight
+    )
+    return put(actor._replace(flight=flight), host, denied(actor.locals[host]))
+
+
+def activate(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 5: the reply to a claim arrives, under a lease and in its generation; user code runs."""
+    for host, local in enumerate(actor.locals):
+        if local.mode != GRANTED or not may_act(cluster.hosts[host]):
+            continue
+        if local.gen != cluster.hosts[host].gen and rules.old_replies_void:
+            continue
+        after = put(actor, host, Local(ACTIVE, local.epoch, gen=local.gen))
+        broken = activation_breaks(actor, local)
+        after = after._replace(top=max(actor.top, local.epoch))
+        yield Step((host, local.epoch), FREE_OF_CHARGE, cluster, after, broken)
+
+
+def activation_breaks(actor: Actor, local: Local) -> str:
+    if local.epoch <= actor.top:
+        return "an activation began at an epoch that is not higher than those before it"
+    if local.snapshot != NONE and local.snapshot < actor.saved.epoch:
+        return "an activation began from a snapshot older than a save that was accepted"
+    return ""
+
+
+def fail_to_restore(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 7: restore() raises, and the new owner hands back at its higher epoch, unactivated."""
+    for host, local in enumerate(actor.locals):
+        if local.mode != GRANTED or local.snapshot == NONE or local.offered != NONE:
+            continue
+        if not may_act(cluster.hosts[host]) or local.gen != cluster.hosts[host].gen:
+            continue
+        for to in others(actor, host):
+            yield Step((host, to), RESTORE, cluster, offered(actor, host, to, local.snapshot))
+
+
+def others(actor: Actor, host: int) -> list[int]:
+    return [other for other in range(len(actor.locals)) if other != host]
+
+
+def offered(actor: Actor, host: int, to: int, snapshot: int) -> Actor:
+    """``actor`` quiesced at ``host``, and its offer on the way to ``to``."""
+    local = actor.locals[host]
+    item = Item(OFFER, to, local.epoch, snapshot, local.gen)
+    return put(sent(actor, item), host, Local(OFFERED, local.epoch, snapshot, local.gen))
+
+
+def offer(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 7: the owner quiesces, then offers (incarnation, epoch, generation, snapshot)."""
+    for host, local in enumerate(actor.locals):
+        if local.mode != ACTIVE or local.gen != cluster.hosts[host].gen:
+            continue
+        if not may_move(rules, cluster.hosts[host]):
+            continue
+        for to in others(actor, host):
+            after = offered(actor, host, to, local.epoch)
+            if not rules.quiesce_before_offer:
+                after = put(after, host, local)
+            yield Step((host, to, local.epoch), TRANSFER, cluster, after)
+
+
+def may_move(rules: Rules, host: Host) -> bool:
+    """Rule 9: nothing moves before the host has renewed in the generation that it knows."""
+    return may_act(host) and (host.lease == host.gen or not rules.nothing_moves_before_renewal)
+
+
+def take_offer(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 7: the new owner runs the claim that names the offer, if it is of its generation."""
+    for item in dict.fromkeys(actor.flight):
+        if item.kind != OFFER or actor.locals[item.inc].mode not in (IDLE, OFFERED):
+            continue
+        host = cluster.hosts[item.inc]
+        current = item.gen == cluster.gen or not rules.old_offers_void
+        if host.gen != cluster.gen or not may_move(rules, host) or not current:
+            continue
+        script = Item(CLAIM, item.inc, item.epoch, BY_OFFER, cluster.gen, True)
+        local = Local(CLAIMING, snapshot=item.number)
+        after = put(sent(arrived(actor, item), script), item.inc, local)
+        yield Step((item.inc, item.epoch), FREE_OF_CHARGE, cluster, after)
+
+
+def resume(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 7: an offered activation resumes only by a script that raises its epoch.
+
+    An offer of an older generation counts for nothing: its owner is held back as any claimant.
+    """
+    for host, local in enumerate(actor.locals):
+        if local.mode != OFFERED or not may_resume(rules, cluster, host, local):
+            continue
+        if not rules.resume_raises_epoch:
+            after = put(actor, host, Local(ACTIVE, local.epoch, gen=local.gen))
+            yield Step((host, local.epoch), FREE_OF_CHARGE, cluster, after)
+        elif actor.location == (host, local.epoch) or names_another(rules, actor, host):
+            reason = TO_RESUME if local.gen == cluster.gen else PLAIN
+            item = Item(CLAIM, host, actor.location.epoch, reason, cluster.gen, True)
+            wait = Local(RESUMING, NONE, local.snapshot, 0, 0, local.epoch, local.gen)
+            after = put(sent(actor, item), host, wait)
+            yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
+
+
+def names_another(rules: Rules, actor: Actor, host: int) -> bool:
+    return actor.location.owner == host and not rules.resume_names_offer
+
+
+def may_resume(rules: Rules, cluster: Cluster, host: int, local: Local) -> bool:
+    if local.gen != cluster.gen:
+        return may_claim(rules, cluster, host)
+    return cluster.hosts[host].gen == cluster.gen and may_move(rules, cluster.hosts[host])
+
+
+def learn_moved(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 7: an offered activation learns from Redis that it moved, and its snapshot is void.
+
+    Also if the location is this host's by another claim: it may have moved there and back.
+    """
+    for host, local in enumerate(actor.locals):
+        known = cluster.hosts[host]
+        if local.mode != OFFERED or actor.location == (host, local.epoch):
+            continue
+        if known.gen == cluster.gen and may_act(known):
+            yield Step((host,), FREE_OF_CHARGE, cluster, put(actor, host, NOT_HERE))
+            if not rules.snapshot_void_once_moved and is_takeable(rules, cluster, actor, host):
+                item = Item(CLAIM, host, actor.location.epoch, PLAIN, cluster.gen, True)
+                after = put(sent(actor, item), host, Local(CLAIMING, snapshot=local.snapshot))
+                yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
+
+
+def save(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 8: an activation saves; each of its saves has the next number."""
+    for host, local in enumerate(actor.locals):
+        if local.mode != ACTIVE or local.number == SAVES_MAX or not speaks(cluster, host):
+            continue
+        number = local.number + 1
+        item = Item(SAVE, host, local.epoch, number, cluster.gen)
+        after = put(sent(actor, item), host, local._replace(number=number))
+        yield Step((host, local.epoch, number), SAVING, cluster, after)
+
+
+def speaks(cluster: Cluster, host: int) -> bool:
+    """Whether the host holds its lease and its scripts are not void from the start."""
+    return may_act(cluster.hosts[host]) and cluster.hosts[host].gen == cluster.gen
+
+
+def release(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """An activation passivates: it exits, then frees its location."""
+    for host, local in enumerate(actor.locals):
+        if local.mode == ACTIVE and speaks(cluster, host) and may_move(rules, cluster.hosts[host]):
+            item = Item(RELEASE, host, local.epoch, NONE, cluster.gen)
+            after = put(sent(actor, item), host, NOT_HERE)
+            yield Step((host, local.epoch), RELEASING, cluster, after)
+
+
+def assert_running(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 9: in a new generation a host asserts what it runs, never what it has quiesced."""
+    for host, local in enumerate(actor.locals):
+        stated = local.mode == ACTIVE or (
+            local.mode == OFFERED and not rules.assertion_of_running_only
+        )
+        if not stated or local.gen >= cluster.gen or not speaks(cluster, host):
+            continue
+        item = Item(ASSERT, host, local.epoch, local.number, cluster.gen)
+        if item not in actor.flight:
+            yield Step((host, local.epoch), FREE_OF_CHARGE, cluster, sent(actor, item))
+
+
+def bury_gone(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
+    """Rule 3: an incarnation that is gone renews no more, and is proven dead in the end."""
+    for index, known in enumerate(actor.members):
+        if known != BURIED:
+            members = (*actor.members[:index], BURIED, *actor.members[index + 1 :])
+            yield Step((GONE + index,), FREE_OF_CHARGE, cluster, actor._replace(members=members))
+
+
+STEPS: dict[str, Callable[[Rules, Cluster, Actor], Steps]] = {
+    step.__name__: step
+    for step in (
+        claim,
+        execute,
+        give_up,
+        activate,
+        fail_to_restore,
+        offer,
+        take_offer,
+        resume,
+        learn_moved,
+        save,
+        release,
+        assert_running,
+        bury_gone,
+    )
+}

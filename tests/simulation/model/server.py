@@ -1,0 +1,159 @@
+"""What each script does when the server runs it: one atomic step, maybe late, maybe twice.
+
+A decision module: pure. ``Outcome.broken`` names the promise that the step broke, "" if none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.simulation.model.rules import Rules
+from tests.simulation.model.shape import epochs_of
+from tests.simulation.model.state import (
+    ACTIVE,
+    ASSERT,
+    BURIED,
+    BY_OFFER,
+    CLAIM,
+    FREE,
+    GONE,
+    GRANTED,
+    LIVE,
+    NOBODY,
+    NONE,
+    NOT_HERE,
+    OFFERED,
+    PLAIN,
+    RELEASE,
+    SAVE,
+    Actor,
+    Cluster,
+    Item,
+    Local,
+    Location,
+    Saved,
+    membership,
+    put,
+)
+
+RUNS = (ACTIVE, OFFERED)  # the latter is only ever asserted when a rule is off
+
+
+class Outcome(NamedTuple):
+    cluster: Cluster
+    actor: Actor
+    broken: str = ""
+
+
+Script = Callable[[Rules, Cluster, Actor, Item], Outcome]
+
+
+def next_epoch(rules: Rules, cluster: Cluster, actor: Actor, inc: int) -> int:
+    """Rule 6: higher than any before it, whatever became of the server since."""
+    location = actor.location
+    if not rules.claim_raises_epoch and location.owner == inc:
+        return location.epoch
+    if not rules.epochs_outlive_server and cluster.gen > 0:
+        return max(location.epoch, actor.saved.epoch) + 1
+    return max(epochs_of(actor)) + 1
+
+
+def is_granted(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> bool:
+    """Rules 5 and 7: a free location, mine, a dead holder's, or the one that was offered."""
+    owner, epoch = actor.location
+    if membership(cluster, actor, item.inc) != LIVE:
+        return False
+    if item.epoch != epoch:
+        if item.number == BY_OFFER:
+            return not rules.transfer_names_offer
+        return owner == item.inc and not rules.own_claim_names_epoch
+    if item.number != PLAIN or owner in (NOBODY, item.inc):
+        return True
+    return membership(cluster, actor, owner) != LIVE or not rules.takeover_needs_proof
+
+
+def denied(local: Local) -> Local:
+    """What becomes of a host's wait for a claim that came to nothing."""
+    if local.offered != NONE:
+        return Local(OFFERED, local.offered, local.snapshot, local.offered_gen)
+    return NOT_HERE
+
+
+def run_claim(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
+    """Rule 5: the location becomes (incarnation, higher epoch), or stays and the claim fails."""
+    granted = is_granted(rules, cluster, actor, item)
+    if granted:
+        epoch = next_epoch(rules, cluster, actor, item.inc)
+        actor = actor._replace(location=Location(item.inc, epoch))
+        if item.number == PLAIN and cluster.gen > 0:
+            cluster = cluster._replace(closed=True)
+    if item.awaited:
+        local = actor.locals[item.inc]
+        after = (
+            local._replace(mode=GRANTED, epoch=actor.location.epoch, gen=cluster.gen)
+            if granted
+            else denied(local)
+        )
+        actor = put(actor, item.inc, after)
+    return Outcome(cluster, actor)
+
+
+def run_save(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
+    """Rule 8: stored only for the location's exact owner, and only if newer than what is stored."""
+    save, stored = Saved(item.epoch, item.number), actor.saved
+    if rules.save_checks_owner and actor.location != (item.inc, item.epoch):
+        return Outcome(cluster, actor)
+    if save == stored or (rules.save_numbered and save < stored):
+        return Outcome(cluster, actor)
+    broken = ""
+    if item.epoch < actor.top:
+        broken = "a save was accepted from an activation that is not the newest"
+    elif save < stored:
+        broken = "a save was accepted that is older than the one stored"
+    return Outcome(cluster, actor._replace(saved=save), broken)
+
+
+def run_release(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
+    """Rule 8's condition again: only the exact owner frees the location."""
+    owner, epoch = actor.location
+    if owner == item.inc and (epoch == item.epoch or not rules.release_names_epoch):
+        actor = actor._replace(location=FREE)
+    return Outcome(cluster, actor)
+
+
+def run_assert(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
+    """Rule 9: what runs is written into the new generation, unless a higher epoch is there."""
+    inc, epoch = item.inc, item.epoch
+    here = inc < GONE and is_asserting(actor.locals[inc], epoch, cluster.gen)
+    if not takes_assertion(rules, cluster, actor, item):
+        return Outcome(cluster, put(actor, inc, NOT_HERE) if here else actor)
+    if here:
+        actor = put(actor, inc, actor.locals[inc]._replace(gen=cluster.gen))
+    broken = "an epoch went back" if epoch < actor.top else ""
+    saved = max(actor.saved, Saved(epoch, item.number))
+    return Outcome(cluster, actor._replace(location=Location(inc, epoch), saved=saved), broken)
+
+
+def is_asserting(local: Local, epoch: int, gen: int) -> bool:
+    """Whether the host still waits for an answer to this assertion."""
+    return local.mode in RUNS and local.epoch == epoch and local.gen < gen
+
+
+def takes_assertion(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> bool:
+    """Only of who has not renewed in this generation yet, and before anybody has claimed in it:
+    a free location forgets its epoch, so a late assertion could not be told from a timely one."""
+    known = membership(cluster, actor, item.inc)
+    if known == BURIED or (known == LIVE and rules.assertion_ends_at_renewal):
+        return False
+    if cluster.closed and rules.assertion_ends_at_claim:
+        return False
+    return item.epoch >= actor.location.epoch or not rules.assertion_compares_epoch
+
+
+SCRIPTS: dict[int, Script] = {
+    CLAIM: run_claim,
+    SAVE: run_save,
+    RELEASE: run_release,
+    ASSERT: run_assert,
+}

@@ -1,0 +1,145 @@
+"""The canonical shape of an actor part: states that differ only in names become one.
+
+Epochs are only compared, so their ranks do; so do the numbers of incarnations that are gone.
+Messages that can never again have an effect are dropped. A decision module: pure.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.model.state import (
+    ACTIVE,
+    ASSERT,
+    BURIED,
+    CLAIM,
+    GONE,
+    NONE,
+    OFFER,
+    SAVE,
+    Actor,
+    Cluster,
+    Item,
+    Location,
+    Saved,
+)
+
+
+def epochs_of(actor: Actor) -> set[int]:
+    """Every epoch that anybody remembers."""
+    epochs = {actor.top, actor.location.epoch, actor.saved.epoch}
+    if actor.copy is not None:
+        epochs.update((actor.copy[0].epoch, actor.copy[1].epoch))
+    for local in actor.locals:
+        epochs.update((local.epoch, local.snapshot, local.offered))
+    for item in actor.flight:
+        epochs.add(item.epoch)
+        if item.kind == OFFER:
+            epochs.add(item.number)
+    return epochs
+
+
+def shaped(actor: Actor, prune: bool) -> Actor:
+    """The canonical form. ``prune``: drop dead letters, which is only right under all rules."""
+    if prune and actor.flight:
+        flight = tuple(item for item in actor.flight if not is_dead_letter(actor, item))
+        actor = actor._replace(flight=flight)
+    return with_flight_sorted(with_gone_renumbered(with_epochs_ranked(actor)))
+
+
+def is_dead_letter(actor: Actor, item: Item) -> bool:
+    """Whether a script or offer can never again have an effect.
+
+    The location that it names is gone for good once a higher epoch is there, unless something
+    still runs at the old one, or was, and may be asserted (rule 9).
+    """
+    kind, inc, epoch, number, _, awaited = item
+    if awaited:
+        return False
+    if inc >= GONE and actor.members[inc - GONE] == BURIED and kind in (CLAIM, ASSERT):
+        return True
+    if kind == ASSERT or epoch == NONE:
+        return False
+    if kind == SAVE and Saved(epoch, number) <= actor.saved:
+        return True
+    return epoch < actor.location.epoch and not may_return(actor, epoch)
+
+
+def may_return(actor: Actor, epoch: int) -> bool:
+    """Whether the location may be asserted at ``epoch``."""
+    running = any(local.mode == ACTIVE and local.epoch == epoch for local in actor.locals)
+    return running or any(item.kind == ASSERT and item.epoch == epoch for item in actor.flight)
+
+
+def with_epochs_ranked(actor: Actor) -> Actor:
+    epochs = sorted(epochs_of(actor) | {NONE})
+    if epochs[-1] == len(epochs) - 1:
+        return actor
+    rank = {epoch: index for index, epoch in enumerate(epochs)}
+    copy = actor.copy
+    return actor._replace(
+        location=located(actor.location, rank),
+        saved=Saved(rank[actor.saved.epoch], actor.saved.number),
+        copy=copy
+        and (located(copy[0], rank), Saved(rank[copy[1].epoch], copy[1].number)),
+        top=rank[actor.top],
+        locals=tuple(
+            local._replace(
+                epoch=rank[local.epoch],
+                snapshot=rank[local.snapshot],
+                offered=rank[local.offered],
+            )
+            for local in actor.locals
+        ),
+        flight=tuple(
+            item._replace(
+                epoch=rank[item.epoch],
+                number=rank[item.number] if item.kind == OFFER else item.number,
+            )
+            for item in actor.flight
+        ),
+    )
+
+
+def located(location: Location, rank: dict[int, int]) -> Location:
+    return Location(location.owner, rank[location.epoch])
+
+
+def with_gone_renumbered(actor: Actor) -> Actor:
+    """Forget the gone that nothing names any more, and number the others by first mention."""
+    if not actor.members:
+        return actor
+    owners = [actor.location.owner]
+    owners += [actor.copy[0].owner] if actor.copy is not None else []
+    owners += [item.inc for item in sorted(actor.flight)]
+    named = [inc for inc in dict.fromkeys(owners) if inc >= GONE]
+    if named == [GONE + index for index in range(len(actor.members))]:
+        return actor
+    members = tuple(actor.members[inc - GONE] for inc in named)
+    renamed = {inc: GONE + index for index, inc in enumerate(named)}
+    return renumbered(actor, renamed)._replace(members=members)
+
+
+def renumbered(actor: Actor, names: dict[int, int]) -> Actor:
+    """``actor`` with incarnations renamed; those not in ``names`` keep theirs."""
+
+    def of(location: Location) -> Location:
+        return location._replace(owner=names.get(location.owner, location.owner))
+
+    copy = actor.copy and (of(actor.copy[0]), actor.copy[1])
+    flight = tuple(item._replace(inc=names.get(item.inc, item.inc)) for item in actor.flight)
+    return actor._replace(location=of(actor.location), copy=copy, flight=flight)
+
+
+def with_flight_sorted(actor: Actor) -> Actor:
+    flight = tuple(sorted(actor.flight))
+    return actor if flight == actor.flight else actor._replace(flight=flight)
+
+
+def permuted(actor: Actor, order: tuple[int, ...]) -> Actor:
+    """``actor`` with host ``order[i]`` now called ``i``."""
+    names = {old: new for new, old in enumerate(order)}
+    actor = renumbered(actor, names)._replace(locals=tuple(actor.locals[old] for old in order))
+    return with_flight_sorted(with_gone_renumbered(actor))
+
+
+def permuted_cluster(cluster: Cluster, order: tuple[int, ...]) -> Cluster:
+    return cluster._replace(hosts=tuple(cluster.hosts[old] for old in order))
