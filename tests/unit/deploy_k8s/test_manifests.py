@@ -360,9 +360,8 @@ def test_production_keeps_redis_data_on_a_volume_with_aof(production: Objects) -
 
 def test_production_has_tls_from_a_secret_and_keeps_the_probes_plain(production: Objects) -> None:
     env = environment(production)
-    mounts = {
-        m["name"]: m["mountPath"] for m in container(production, "agent-host")["volumeMounts"]
-    }
+    host = container(production, "agent-host")
+    mounts = {m["name"]: m["mountPath"] for m in host["volumeMounts"]}
     for variable in ("TLS_CERT", "TLS_KEY", "TLS_CA"):
         assert Path(env[variable]).parent == Path(mounts["tls"])
     assert env["TLS_NAME"]
