@@ -19,7 +19,8 @@ The map, from the outside in:
 from actors.actor import Actor
 from actors.config import HostConfig, SystemConfig
 from actors.handlers import Method, Stream, StreamMethod, handler
-from actors.host import HostSystem, open_host
+from actors.host import open_host
+from actors.hosting import HostSystem
 from actors.interceptors import CallInfo, Interceptor
 from actors.local import open_system
 from actors.reasons import Reason, Terminated

@@ -20,7 +20,7 @@ from wire.items import Content, Mode
 from wire.ports import ClientCall, Described, HostInfo, Peer
 
 if TYPE_CHECKING:
-    from actors.host import HostSystem
+    from actors.hosting import HostSystem
 
 SESSIONS_MAX = 10_000
 ASK_HOST_S = 5.0

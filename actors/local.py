@@ -11,9 +11,10 @@ from actors.actor import Actor
 from actors.config import SystemConfig
 from actors.interceptors import Interceptor
 from actors.reasons import Reason
-from actors.system import System
+from actors.service_nursery import open_service_nursery
+from actors.system import System, new_incarnation
 from placement.memory import MemoryRegistry, MemoryStore
-from placement.records import Member
+from placement.records import Member, MemberState
 from wire.ports import Peer
 
 SHUTDOWN_TIMEOUT_S = 10.0
@@ -34,26 +35,28 @@ async def open_system(
     ``on_deactivate`` called and its state saved.
     """
     registry = MemoryRegistry(store if store is not None else MemoryStore())
-    error: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with open_service_nursery() as nursery:
         system = System(
             kinds, registry, nursery, config or SystemConfig(), is_local=True,
             interceptors=interceptors,
         )  # fmt: skip
-        me = Member(host_id="local", incarnation="local-" + system.new_token(), address="")
+        me = Member(host_id="local", incarnation=new_incarnation(), address="")
         system.me = Peer(me.host_id, me.incarnation, "")
         system.set_view(await registry.join(me))
         system.serving = True
         nursery.start_soon(system.run)
         try:
             yield system
-        except Exception as exc:  # raised again outside of the nursery: plain, in no group
-            error = exc
         finally:
             with trio.CancelScope(shield=True):
-                await system.stop_all(Reason.SHUTDOWN, SHUTDOWN_TIMEOUT_S)
-                system.serving = False
-                await registry.leave(me.incarnation)
-            nursery.cancel_scope.cancel()
-    if error is not None:
-        raise error
+                await _close(system)
+
+
+async def _close(system: System) -> None:
+    """Stop every actor; what they send meanwhile starts none anew."""
+    registry, me = system.registry, system.me.incarnation
+    system.set_view(await registry.set_member(me, state=MemberState.DRAINING))
+    await system.stop_all(Reason.SHUTDOWN, SHUTDOWN_TIMEOUT_S)
+    system.serving = False
+    await registry.leave(me)
+    await registry.aclose()
