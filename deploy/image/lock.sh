@@ -2,8 +2,9 @@
 # Pin and hash what the image installs (needs uv): requirements.txt and build.txt, here.
 set -eu
 cd "$(dirname "$0")/../.."
+# As old as the project itself allows: the tests install these files, too.
 lock() {
-    "${UV:-uv}" pip compile --quiet --universal --python-version 3.13 --generate-hashes \
+    "${UV:-uv}" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --custom-compile-command "deploy/image/lock.sh" "$@"
 }
 lock --extra k8s pyproject.toml deploy/image/requirements.in -o deploy/image/requirements.txt
