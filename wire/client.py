@@ -15,11 +15,12 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
+from wire import hot_messages as hot
 from wire._generated.roost import v1
 from wire.bounds import PAYLOAD_BYTES_MAX
 from wire.channels import Channels
 from wire.client_codec import decode_result, encode_arguments
-from wire.errors import ConfigError
+from wire.errors import ConfigError, InvalidArgument
 from wire.ids import ActorId, actor_id
 from wire.items import Content
 from wire.ports import Described, HostInfo
@@ -75,20 +76,20 @@ class Client:
 
     async def ask(self, kind: str, key: str, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """The handler's result. Calls awaited one after another arrive in that order."""
-        request = self._request(v1.AskRequest, kind, key, method, args, kwargs)
+        request = self._request(hot.AskRequest, kind, key, method, args, kwargs)
         request.timeout_ms = _ms(self._timeout_s)
-        return _result(await self._unary("Ask", request, v1.AskReply))
+        return _result(await self._unary("Ask", request, hot.AskReply))
 
     async def tell(self, kind: str, key: str, method: str, /, *args: Any, **kwargs: Any) -> None:
         """Returns once the actor's mailbox has taken the message."""
-        request = self._request(v1.TellRequest, kind, key, method, args, kwargs)
+        request = self._request(hot.TellRequest, kind, key, method, args, kwargs)
         request.timeout_ms = _ms(self._timeout_s)
-        await self._unary("Tell", request, v1.TellReply)
+        await self._unary("Tell", request, hot.TellReply)
 
     def stream(self, kind: str, key: str, method: str, /, *args: Any, **kwargs: Any) -> Stream:
         """The items that the handler yields; see :class:`Stream`. Without ``timeout_s`` in
         :meth:`with_options` the host's own default bounds it."""
-        request = self._request(v1.AskRequest, kind, key, method, args, kwargs)
+        request = self._request(hot.AskRequest, kind, key, method, args, kwargs)
         if self._stream_timeout_s is not None:
             request.timeout_ms = _ms(self._stream_timeout_s)
         return Stream(self._items(request, self._stream_timeout_s))
@@ -163,15 +164,18 @@ class Client:
         await self.aclose()
 
     def _request(
-        self, message: type[Any], kind: str, key: str, method: str,
+        self, message: Any, kind: str, key: str, method: str,
         args: Sequence[Any], kwargs: Mapping[str, Any],
     ) -> Any:  # fmt: skip
         actor_id(kind, key)
         payload = encode_arguments(args, kwargs, self._payload_bytes_max)
-        return message(
-            kind=kind, key=key, method=method, payload=payload, session=self._session,
-            headers=self._headers,
-        )  # fmt: skip
+        try:
+            return message(
+                kind=kind, key=key, method=method, payload=payload, session=self._session,
+                headers=self._headers,
+            )  # fmt: skip
+        except (TypeError, ValueError) as exc:
+            raise InvalidArgument(f"method or headers cannot travel: {exc}") from exc
 
     async def _unary(self, name: str, request: Any, reply: type[Any], *, safe: bool = False) -> Any:
         path = f"/roost.v1.Actors/{name}"
@@ -179,7 +183,7 @@ class Client:
 
     async def _items(self, request: Any, timeout_s: float | None) -> AsyncGenerator[Any, None]:
         path = "/roost.v1.Actors/AskStream"
-        replies = self._channels.stream(path, request, v1.AskReply, timeout_s)
+        replies = self._channels.stream(path, request, hot.AskReply, timeout_s)
         async with aclosing(replies):
             async for reply in replies:
                 yield _result(reply)
@@ -215,7 +219,7 @@ class Stream:
         await self.aclose()
 
 
-def _result(reply: v1.AskReply) -> Any:
+def _result(reply: Any) -> Any:
     json = reply.content_type == "application/json"
     return decode_result(Content.JSON if json else Content.MSGPACK, reply.payload)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +13,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
+from wire import hot_messages as hot
 from wire._generated.roost import v1
 from wire.client_calls import SingleCall, StreamCall
 from wire.errors import DeadlineExceeded, InvalidArgument
@@ -66,11 +67,11 @@ class ActorsService:
             return Handler(fn, Cardinality.UNARY_UNARY, request, reply)
 
         methods = {
-            "Ask": unary(self._ask, v1.AskRequest, v1.AskReply),
+            "Ask": unary(self._ask, hot.AskRequest, hot.AskReply),
             "AskStream": Handler(
-                self._ask_stream, Cardinality.UNARY_STREAM, v1.AskRequest, v1.AskReply
+                self._ask_stream, Cardinality.UNARY_STREAM, hot.AskRequest, hot.AskReply
             ),
-            "Tell": unary(self._tell, v1.TellRequest, v1.TellReply),
+            "Tell": unary(self._tell, hot.TellRequest, hot.TellReply),
             "Locate": unary(self._locate, v1.LocateRequest, v1.LocateReply),
             "Spawn": unary(self._spawn, v1.SpawnRequest, v1.ActorInfo),
             "Stop": unary(self._stop, v1.StopRequest, v1.StopReply),
@@ -92,7 +93,7 @@ class ActorsService:
     async def _tell(self, stream: Any) -> None:
         call = self._call(SingleCall, stream, await _receive(stream), Mode.TELL)
         await self._single(call)
-        await stream.send_message(v1.TellReply())
+        await stream.send_message(hot.TellReply())
 
     async def _single(self, call: SingleCall) -> tuple[int, bytes]:
         call.result = asyncio.get_running_loop().create_future()
@@ -241,10 +242,10 @@ async def _receive(stream: Any) -> Any:
     return request
 
 
-def _reply(request: Any, content: int, payload: bytes) -> v1.AskReply:
+def _reply(request: Any, content: int, payload: bytes) -> Any:
     if request.json and content == Content.JSON:
-        return v1.AskReply(json=payload.decode())
-    return v1.AskReply(payload=payload, content_type=CONTENT_TYPES[Content(content)])
+        return hot.AskReply(json=payload.decode())
+    return hot.AskReply(payload=payload, content_type=CONTENT_TYPES[Content(content)])
 
 
 def _content(content_type: str) -> Content:
@@ -267,7 +268,7 @@ def _timeout_s(stream: Any, request: Any) -> float | None:
     return left_s - min(_LEAD_S, left_s * _LEAD_SHARE)
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str] | None:
+def _headers(headers: Mapping[str, str]) -> dict[str, str] | None:
     if not headers:
         return None
     size = sum(len(key) + len(value) for key, value in headers.items())

@@ -110,6 +110,8 @@ async def test_an_illegal_name_is_refused_before_it_is_sent(it: Served) -> None:
                 await client.ask(kind, key, "echo")
         with pytest.raises(InvalidArgument, match="method must have"):
             await client.ask("A", "a", "")
+        with pytest.raises(InvalidArgument, match="method or headers cannot travel"):
+            await client.ask("A", "a", "\ud800")
     assert it.gateway.calls == []
 
 
