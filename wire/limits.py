@@ -1,9 +1,9 @@
 """A grpclib server and channel with a bound on what they receive. An adapter.
 
 grpclib gathers a message of any announced length before anyone sees it. Here a message whose
-prefix announces more than ``bytes_max`` ends its call with RESOURCE_EXHAUSTED before
-its body is gathered. This and wire.lane are the only modules that reach into grpclib;
-tests/unit/wire/test_limits.py holds the internals that they count on.
+prefix announces more than ``bytes_max`` ends its call with RESOURCE_EXHAUSTED before its body
+is gathered. This and wire.lane reach into grpclib's internals;
+tests/unit/wire/test_wire_limits.py holds those that this module counts on.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class GrpcPipe:
             return
         rest = lane.write(batch)
         if rest is not None:
-            self._wait_for(self._stream._stream.send_data(rest))
+            self._wait_for(rest)
 
     def close(self, reason: str) -> None:
         self._close(Status.ABORTED, reason)
