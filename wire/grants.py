@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ITEMS_START = 8
+ITEMS_START = 2
 ITEMS_MAX = 64
 WINDOW_BYTES = 1 << 20
 

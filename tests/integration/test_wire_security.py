@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,9 +17,13 @@ from grpclib.reflection.v1.reflection_grpc import ServerReflectionStub
 from grpclib.reflection.v1.reflection_pb2 import ServerReflectionRequest
 
 import wire
-from tests.fake_gateway import Served, run_bounded, served, serving
+from tests.fake_gateway import Served, run_bounded, served, serving, until
+from wire import loops
 from wire.errors import NotDelivered, OutcomeUnknown, ProtocolError, Unauthenticated
 from wire.frames import Frame
+from wire.items import Item, Resume
+from wire.links_grpc import GrpcLinks
+from wire.ports import Peer
 from wire.server import ServerConfig
 
 TOKEN = "s3cret"
@@ -194,6 +199,46 @@ async def refused(call: Any) -> bool:
     except Exception:
         return True
     return False
+
+
+@pytest.mark.parametrize("mutual", [True, False])
+def test_real_links_pass_the_servers_guard(pem: dict[str, str], mutual: bool) -> None:
+    """By certificate under mutual TLS, by the token otherwise."""
+    tls = wire.TlsConfig(cert=pem["cert"], key=pem["key"], ca=pem["ca"] if mutual else "")
+    dialing = wire.TlsConfig(cert=pem["cert"], key=pem["key"], ca=pem["ca"]).client_context()
+
+    async def main() -> None:
+        heard = Recorder()
+        async with loops.open_crossing() as crossing:
+            here = Peer("here", "incarnation-here", "127.0.0.1:1")
+            links = GrpcLinks(here, "test", heard, loop=crossing.loop)
+            async with serving(tls=tls, token=TOKEN, peer=links.service()) as it:
+                there = GrpcLinks(
+                    Peer("there", "incarnation-there", "127.0.0.1:2"), "test", Recorder(),
+                    tls=dialing, token="" if mutual else TOKEN, loop=crossing.loop,
+                )  # fmt: skip
+                there.send(here._replace(address=it.address), Resume(7))
+                await until(lambda: heard.items == [Resume(7)])
+                await it.aio(there.aclose)
+                await it.aio(links.aclose)
+
+    run_bounded(main)
+
+
+class Recorder:
+    """A host that only listens."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+
+    def on_items(self, peer: Peer, items: Sequence[Item]) -> None:
+        self.items.extend(items)
+
+    def on_lost(self, peer: Peer, reason: str) -> None:
+        pass
+
+    def on_room(self, peer: Peer) -> None:
+        pass
 
 
 def test_the_health_port_answers_in_the_clear_and_nothing_else(pem: dict[str, str]) -> None:
