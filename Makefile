@@ -37,7 +37,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: $(READY) ## the main job on real input: three hosts, 1,500 documents, one SIGKILL
+demo: $(READY) ## the main job on real input: three hosts, 1,500 documents or more, one SIGKILL
 	@$(RUN) -m bench.demo
 
 .PHONY: test

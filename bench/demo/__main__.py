@@ -1,6 +1,7 @@
 """``python -m bench.demo``: set the stage, do the job, print the table, clean up.
 
-Exit status: 0 if every answer was equal to the plain one; 1 if not, or if it could not be done.
+Exit status: 0 if every answer was equal to the plain one; 1 if not, or if the work was not done;
+2 if it could not begin; 128 and the signal's number if a signal ended it.
 """
 
 from __future__ import annotations
@@ -18,20 +19,26 @@ import wire
 from bench.demo.answers import PlainLibrary
 from bench.demo.cluster import open_cluster
 from bench.demo.corpus import File, collect
-from bench.demo.job import LIBRARY, Job, Tally
+from bench.demo.job import LIBRARY, QUESTIONS, Job, Tally
 from bench.demo.screen import Screen, table
 from deploy import embedded
 from deploy.failures import FAILED, CommandFailed, explain
 
 HOSTS = 3
 TIME_LIMIT_S = 170.0
+#: So that each shelf has a few, and a host can be killed in the middle of an answer.
+FEWEST = 4 * len(QUESTIONS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo and exit with its status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.demo", description=__doc__)
-    parser.add_argument("--documents", type=int, metavar="N", help="take only the first N files")
+    parser = argparse.ArgumentParser(prog="python -m bench.demo")
+    parser.add_argument(
+        "--documents", type=int, metavar="N", help=f"only the first N files, {FEWEST} at least"
+    )
     args = parser.parse_args(argv)
+    if args.documents is not None and args.documents < FEWEST:
+        parser.error(f"--documents is {args.documents}: it must be at least {FEWEST}")
     try:
         is_good = run(args.documents, Screen(sys.stdout))
     except (Exception, KeyboardInterrupt) as exc:

@@ -20,6 +20,7 @@ class Screen:
         self._out = out
         self._is_live = out.isatty() and os.environ.get("TERM") != "dumb"
         self._bar = ""
+        self._full, self._free = "█░" if out.encoding.lower() == "utf-8" else "#-"
 
     def say(self, line: str = "") -> None:
         """Print a line."""
@@ -32,7 +33,8 @@ class Screen:
     def progress(self, done: int, total: int, note: str) -> None:
         """Repaint the bar."""
         filled = BAR_WIDTH * done // max(total, 1)
-        line = f"  {'█' * filled}{'░' * (BAR_WIDTH - filled)}  {done:,} of {total:,} {note}"
+        bar = self._full * filled + self._free * (BAR_WIDTH - filled)
+        line = f"  {bar}  {done:,} of {total:,} {note}"
         self._repaint(line[: shutil.get_terminal_size().columns - 1])
 
     def end_progress(self) -> None:

@@ -132,7 +132,7 @@ class FakeCluster:
 
 
 async def tally_of(library: PlainLibrary, files: list[File]) -> tuple[Tally, FakeCluster]:
-    fake, out = FakeCluster(library), io.StringIO()
+    fake, out = FakeCluster(library), io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     job = Job(cast(Any, fake), cast(Any, fake), "host-7", files, PlainLibrary(files), Screen(out))
     return await job.run(), fake
 
@@ -157,3 +157,31 @@ async def test_one_count_that_is_wrong_fails_the_demo(
     tally, _ = await tally_of(PlainLibrary(wrong), files)
     assert tally.unequal == ["import def class return"]
     assert not tally.is_good
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_lines_stay_above_the_bar_which_goes_in_the_end() -> None:
+    out = Terminal()
+    screen = Screen(out)
+    screen.progress(1, 2, "files")
+    screen.say("a line")
+    screen.end_progress()
+    painted = out.getvalue().split("\r\x1b[K")
+    bar = "  " + "█" * 15 + "░" * 15 + "  1 of 2 files"
+    assert painted == ["", bar, f"a line\n{bar}", ""]
+
+
+def test_on_no_terminal_there_is_no_bar() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    screen = Screen(out)
+    screen.progress(1, 2, "files")
+    screen.say("a line")
+    screen.end_progress()
+    out.seek(0)
+    assert out.read() == "a line\n"
