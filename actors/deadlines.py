@@ -65,10 +65,13 @@ class DeadlineWheel:
                 await trio.sleep_forever()
 
     def _fire(self, now: float) -> None:
-        due = int(now / self._tick_s)
+        # Rounded up by a hair: the clock may stand a rounding error before the tick it woke for.
+        due = int(now / self._tick_s + 1e-6)
         # Buckets emptied in the meantime go too, whatever their time: they cost wake-ups.
         while self._order and (self._order[0] <= due or not self._buckets[self._order[0]]):
-            for entry in self._buckets.pop(heapq.heappop(self._order)):
-                entry.tick = 0
-                entry.expire()
+            tick = heapq.heappop(self._order)
+            for entry in self._buckets.pop(tick):
+                if entry.tick == tick:  # else discarded by one that expired before it
+                    entry.tick = 0
+                    entry.expire()
         self._next = self._order[0] if self._order else math.inf
