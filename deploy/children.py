@@ -72,10 +72,10 @@ def stop(child: subprocess.Popen[bytes], grace_s: float = 5.0) -> int:
 
 
 def describe_exit(status: int) -> str:
-    """``killed by SIGKILL`` or ``exited with 2``."""
+    """``was killed by SIGKILL`` or ``exited with 2``."""
     if status < 0:
         try:
-            return f"killed by {signal.Signals(-status).name}"
+            return f"was killed by {signal.Signals(-status).name}"
         except ValueError:
-            return f"killed by signal {-status}"
+            return f"was killed by signal {-status}"
     return f"exited with {status}"

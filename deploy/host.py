@@ -24,6 +24,9 @@ from wire.tls import TlsConfig
 
 log = logging.getLogger("roost.host")
 
+#: How long a drained host may take to close what it no longer needs.
+CLOSE_S = 5.0
+
 #: The line on stdout that says a host serves: ``roost host NAME ready at IP:PORT``.
 READY = "roost host {host} ready at {address}"
 
@@ -112,6 +115,7 @@ async def serve(
                 fields.incarnation = lambda: system.me.incarnation
                 print(READY.format(host=system.host_id, address=system.address), flush=True)
                 await _until_stopped(system, asked, config.drain_timeout_s)
+                trio.lowlevel.spawn_system_task(_leave_anyway)
             nursery.cancel_scope.cancel()
 
 
@@ -129,6 +133,14 @@ async def _joined(
         if started:
             raise
         raise CommandFailed(str(exc), USAGE) from exc
+
+
+async def _leave_anyway() -> None:
+    """All is saved and released: a connection that does not close must not keep the process."""
+    await trio.sleep(CLOSE_S)
+    log.warning("this host did not close within %g s of its drain: leaving anyway", CLOSE_S)
+    logging.shutdown()
+    os._exit(0)
 
 
 async def _watch_signals(signals: AsyncIterable[int], asked: trio.Event) -> None:

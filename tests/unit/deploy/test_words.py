@@ -115,6 +115,6 @@ def test_an_error_without_words_is_still_named():
 
 
 def test_exit_statuses_are_in_words():
-    assert describe_exit(-9) == "killed by SIGKILL"
+    assert describe_exit(-9) == "was killed by SIGKILL"
     assert describe_exit(2) == "exited with 2"
-    assert describe_exit(-200) == "killed by signal 200"
+    assert describe_exit(-200) == "was killed by signal 200"
