@@ -19,6 +19,7 @@ from actors.codec import encode
 from actors.incoming import CURRENT, InCall, Internal, LocalInCall
 from actors.kinds import SPAWN
 from actors.nursery import ActorNursery
+from actors.offers import TimerLeft
 from actors.reasons import Reason
 from actors.timers import Timer
 from wire.errors import (
@@ -49,6 +50,8 @@ class Phase(Enum):
     STARTING = "starting"  # claimed; on_activate runs
     ACTIVE = "active"
     RESTARTING = "restarting"  # crashed; starts again after a pause
+    QUIESCING = "quiescing"  # about to move: takes messages, starts no turns
+    OFFERED = "offered"  # offered to another host: only a higher epoch may go on here
     STOPPING = "stopping"  # on_deactivate, save, release
     ENDED = "ended"
 
@@ -58,8 +61,8 @@ class Activation(Sender):
 
     __slots__ = (
         "_nursery", "_timers", "active", "actor", "crashes", "epoch", "id", "idle_since", "inbox",
-        "is_closing", "kind", "life", "phase", "queue", "running", "stop_reason", "system",
-        "threads", "tick", "urgent", "waiters", "watchers",
+        "is_closing", "is_spilled", "kind", "life", "phase", "queue", "running", "stop_reason",
+        "system", "threads", "tick", "urgent", "waiters", "watchers",
     )  # fmt: skip
 
     actor: Actor
@@ -79,6 +82,7 @@ class Activation(Sender):
         self.inbox: Inbox | None = None  # streams from other hosts; made when first needed
         self.stop_reason: Reason | None = None
         self.is_closing = False  # takes no new messages: they belong elsewhere
+        self.is_spilled = False  # here because another host was full
         self.watchers: list[InCall] | None = None
         self.crashes: list[float] | None = None
         self.threads = 0
@@ -93,6 +97,10 @@ class Activation(Sender):
             f"<Activation {self.id} {self.phase.value} epoch={self.epoch} "
             f"mailbox={self.depth} running={self.running}>"
         )
+
+    def is_in(self, phase: Phase) -> bool:
+        """Whether it is in that phase now; it may have changed while the caller waited."""
+        return self.phase is phase
 
     # Mailbox ------------------------------------------------------------------------------
 
@@ -109,6 +117,8 @@ class Activation(Sender):
         """Why a message would not be taken now; None when it would."""
         if self.is_closing or self.phase is Phase.ENDED:
             return Refusal.MOVED
+        if self.phase is Phase.OFFERED:
+            return Refusal.FULL  # wait: it goes on here or there
         if self.queue is not None and len(self.queue) >= self.mailbox_max:
             return Refusal.FULL
         return None
@@ -204,9 +214,13 @@ class Activation(Sender):
         if self.waiters and call in self.waiters:
             self.waiters.remove(call)
 
-    def _make_room(self) -> None:
+    def admit_waiters(self) -> None:
+        """Take local callers that waited, as far as there is room."""
         while self.waiters and self.refusal() is None:
             self.admit(LocalInCall(self, self.waiters.popleft()))
+
+    def _make_room(self) -> None:
+        self.admit_waiters()
         if self.inbox is not None and self.inbox.blocked and self.depth * 2 <= self.mailbox_max:
             self.system.router.resume_blocked(self)
 
@@ -214,20 +228,32 @@ class Activation(Sender):
 
     def dispatch(self) -> None:
         """Hand a worker to this actor if it may run one more turn."""
-        if self.phase is not Phase.ACTIVE:
+        if self.phase is not Phase.ACTIVE and not self._finishes_calls():
             return
-        if self.urgent or (self.queue and self.running < self.kind.options.max_concurrency):
+        if self.urgent or (
+            self.phase is Phase.ACTIVE
+            and self.queue
+            and self.running < self.kind.options.max_concurrency
+        ):
             self.running += 1
             self.system.pool.run(self)
 
+    def _finishes_calls(self) -> bool:
+        """Whether it quiesces, and reentrant messages may be what a running handler waits for."""
+        return self.phase is Phase.QUIESCING and bool(self.active)
+
     def next_turn(self) -> InCall | None:
         """The next message to run, or None when the worker has nothing more to do here."""
-        if self.phase is not Phase.ACTIVE or not self.system.is_serving():
+        if not self.system.is_serving():
+            return None
+        if self.phase is not Phase.ACTIVE and not self._finishes_calls():
             return None
         while self.urgent:
             call = self.urgent.popleft()
             if not call.done:
                 return call
+        if self.phase is not Phase.ACTIVE:
+            return None
         queue = self.queue
         while queue and self.running <= self.kind.options.max_concurrency:
             call = queue.popleft()
@@ -324,7 +350,7 @@ class Activation(Sender):
     def open_nursery(self) -> ActorNursery:
         """The nursery of background tasks, opened at its first use."""
         if self._nursery is None:
-            if self.phase not in (Phase.STARTING, Phase.ACTIVE):
+            if self.phase not in (Phase.STARTING, Phase.ACTIVE, Phase.QUIESCING):
                 raise NotDelivered(f"{self.id} is {self.phase.value}: it can start no tasks")
             self._nursery = ActorNursery(self, self.system.nursery)
         return self._nursery
@@ -343,6 +369,25 @@ class Activation(Sender):
         return bool(
             self._timers or self.watchers or (self._nursery is not None and self._nursery.is_busy)
         )
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it has neither timers nor a nursery."""
+        return not self._timers and self._nursery is None
+
+    def pending_timers(self) -> list[TimerLeft]:
+        """Its timers that can move: those whose methods the actor has by name."""
+        left = [timer.left() for timer in self._timers or ()]
+        for timer in list(self._timers or ()):
+            timer.cancel()
+        return [t for t in left if callable(getattr(self.actor, t.method, None))]
+
+    def keep_timers(self, timers: list[TimerLeft]) -> None:
+        """Set timers again, here or after a move."""
+        for timer in timers:
+            method = getattr(self.actor, timer.method, None)
+            if callable(method):
+                self.set_timer(method, timer.after_s, timer.every_s)
 
     def set_timer(
         self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float

@@ -149,7 +149,8 @@ class Host(Hosting):
     async def say_goodbye(self, grace_s: float) -> None:
         assert self._server is not None
         assert self.links is not None
-        await self._crossing.cross(self._server.aclose, grace_s)
+        await self._crossing.cross(self._server.finish_calls, grace_s)
+        # The server stands until the links are empty: they carry the answers of moved actors.
         await self._crossing.cross(self.links.drain, min(grace_s, GOODBYE_S))
 
     async def close_doors(self) -> None:

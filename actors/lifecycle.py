@@ -25,6 +25,7 @@ from wire.errors import ActorFailed, NotDelivered, OutcomeUnknown, RoostError, U
 from wire.items import Content, Mode
 
 if TYPE_CHECKING:
+    from actors.kinds import Kind
     from actors.system import System
 
 log = logging.getLogger("roost.actors")
@@ -63,10 +64,17 @@ class Lifecycle:
             self._could_not_start(activation, exc)
             return
         if type(activation.actor).on_activate is Actor.on_activate:
-            self._started(activation)
+            self.started(activation)
         else:
             activation.phase = Phase.STARTING
             self._system.nursery.start_soon(self._activate, activation)
+
+    def check_snapshot(self, kind: Kind, data: bytes) -> None:
+        """Raises what decoding a snapshot of ``kind`` raises, before anyone claims for it."""
+        if data[:1] == STATE:
+            if kind.state_decoder is None:
+                raise TypeError(f"a state is offered, but {kind.name} declares none here")
+            kind.state_decoder.decode(Content.MSGPACK, data[1:])
 
     def _make(self, activation: Activation, stored: Stored | None) -> None:
         cls = activation.kind.cls
@@ -107,9 +115,10 @@ class Lifecycle:
         pseudo.running = False
         activation.active.remove(pseudo)
         if activation.phase is Phase.STARTING:
-            self._started(activation)
+            self.started(activation)
 
-    def _started(self, activation: Activation) -> None:
+    def started(self, activation: Activation) -> None:
+        """It may run: admit what came on trial, start ``run()``, watch for idleness."""
         activation.phase = Phase.ACTIVE
         activation.idle_since = trio.current_time()
         for call in activation.queue or ():
@@ -126,6 +135,14 @@ class Lifecycle:
             self.quiet(activation)
         for _ in range(activation.kind.options.max_concurrency):
             activation.dispatch()
+
+    def resumed(self, activation: Activation) -> None:
+        """A move came to nothing; the claim has been raised: go on, with hooks and run() anew."""
+        if type(activation.actor).on_activate is Actor.on_activate:
+            self.started(activation)
+        else:
+            activation.phase = Phase.STARTING
+            self._system.nursery.start_soon(self._activate, activation)
 
     async def _run(self, activation: Activation) -> None:
         pseudo = InCall(activation, "run", Mode.TELL, 0, b"", float("inf"))
@@ -148,9 +165,25 @@ class Lifecycle:
         while activation.waiters:
             activation.waiters.popleft().failed(error)
 
+    def adopt(self, activation: Activation, epoch: int, snapshot: bytes) -> None:
+        """Make the actor from another host's snapshot. Raises what restoring raises; nothing of
+        it has run then."""
+        self._make(activation, Stored(epoch, 0, snapshot) if snapshot else None)
+        activation.epoch = epoch
+
+    def has_hook(self, activation: Activation) -> bool:
+        """Whether leaving calls code of the user's."""
+        return type(activation.actor).on_deactivate is not Actor.on_deactivate
+
+    def is_dirty(self, activation: Activation) -> bool:
+        """Whether its state differs from what is stored."""
+        data = self.snapshot(activation)
+        return data is not None and hash(data) != activation.life.saved
+
     # Save ---------------------------------------------------------------------------------
 
-    def _snapshot(self, activation: Activation) -> bytes | None:
+    def snapshot(self, activation: Activation) -> bytes | None:
+        """The state as bytes, None when its kind has none."""
         body = activation.actor.snapshot()
         if body is not None:
             return SNAPSHOT + body
@@ -169,7 +202,7 @@ class Lifecycle:
         if life.lock is None:
             life.lock = trio.Lock()
         async with life.lock:
-            data = self._snapshot(activation)
+            data = self.snapshot(activation)
             if data is None or hash(data) == life.saved:
                 return
             self._check_size(activation, data)
@@ -222,16 +255,16 @@ class Lifecycle:
 
     async def _stop(self, activation: Activation, reason: Reason) -> None:
         await activation.close_nursery()
-        await self._deactivate(activation, reason)
-        await self._save_before_leaving(activation)
+        await self.deactivate(activation, reason)
+        await self.save_before_leaving(activation)
         await self._release(activation)
         if reason in (Reason.STOPPED, Reason.FAILED):
             self._notify(activation, reason, "")
         else:
-            self._end_watches(activation)
+            self.end_watches(activation)
 
-    async def _deactivate(self, activation: Activation, reason: Reason) -> None:
-        if type(activation.actor).on_deactivate is Actor.on_deactivate:
+    async def deactivate(self, activation: Activation, reason: Reason) -> None:
+        if not self.has_hook(activation):
             return
         limit_s = self._system.config.deactivate_timeout_s
         with trio.move_on_after(limit_s) as scope:
@@ -244,7 +277,7 @@ class Lifecycle:
             log.error(why)
             self._system.record_failure(activation, why)
 
-    async def _save_before_leaving(self, activation: Activation) -> None:
+    async def save_before_leaving(self, activation: Activation) -> None:
         """Save, again and again while the registry is away, as long as the lease lasts."""
         while self._system.is_serving():
             try:
@@ -307,7 +340,7 @@ class Lifecycle:
             call.fail(OutcomeUnknown(why))
             if call.worker is not None:
                 call.worker.cancel()
-        self._end_watches(activation)
+        self.end_watches(activation)
         self._system.nursery.start_soon(self._bury, activation)
 
     async def _bury(self, activation: Activation) -> None:
@@ -362,16 +395,24 @@ class Lifecycle:
     async def _quiesce(self, activation: Activation) -> None:
         """Cancel what runs and wait until nothing does."""
         await activation.close_nursery()
+        self.cancel_turns(activation)
+        await self.wait_quiet(activation)
+
+    def cancel_turns(self, activation: Activation) -> None:
+        """Cancel the handlers that run."""
         for call in list(activation.active):
             if call.worker is not None:
                 call.worker.cancel()
-        if activation.active or activation.running:
+
+    async def wait_quiet(self, activation: Activation) -> None:
+        """Wait until none of its turns runs."""
+        while activation.active or activation.running:
             self._quiet[activation] = event = trio.Event()
             await event.wait()
 
     async def _stop_failed(self, activation: Activation, why: str) -> None:
         await self._quiesce(activation)
-        await self._deactivate(activation, Reason.FAILED)
+        await self.deactivate(activation, Reason.FAILED)
         self._fail_waiting(activation, ActorFailed(f"{activation.id} has failed: {why}"))
         await self._release(activation)
         self._notify(activation, Reason.FAILED, why)
@@ -406,7 +447,7 @@ class Lifecycle:
             else:
                 call.reply(call.content, encode(call.content, True))
 
-    def _end_watches(self, activation: Activation) -> None:
+    def end_watches(self, activation: Activation) -> None:
         """The actor goes on elsewhere: watchers must look for it anew."""
         watchers, activation.watchers = activation.watchers, None
         for call in watchers or ():

@@ -30,6 +30,7 @@ from wire.items import (
     Failure,
     Grant,
     Mode,
+    Moved,
     Refusal,
     Refused,
     Reply,
@@ -274,6 +275,21 @@ class Outgoing:
         box = self._outboxes.get(resume.stream)
         if box is not None and box.state is State.FULL:
             self._open(box, box.incarnation)
+
+    def on_moved(self, moved: Moved, incarnation: str) -> None:
+        """The actor went on with its memory of the stream: answers will come from there."""
+        box = self._outboxes.get(moved.stream)
+        if box is None:
+            return
+        for call in self.calls.values():
+            entry = call.entry
+            if entry is not None and entry.outbox is box and entry.accepted:
+                entry.sent_to = moved.location
+        self._router.ways.learn(box.target, moved.location)
+        if box.incarnation != incarnation or not self._router.is_live(moved.location):
+            return
+        if box.state is State.FULL or (box.state is State.OPEN and not box.flight):
+            self._open(box, moved.location)  # others follow once their flight is refused
 
     def on_refused(self, refused: Refused, incarnation: str) -> None:
         """An answer to one transmission: it, and what followed it, was not accepted."""

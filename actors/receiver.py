@@ -20,7 +20,7 @@ from placement.ports import RegistryError
 from placement.records import Location
 from wire.errors import RoostError
 from wire.ids import ActorId, actor_id
-from wire.items import Accepted, Cancel, Envelope, Grant, Refusal, Refused, Resume
+from wire.items import Accepted, Cancel, Envelope, Grant, Moved, Refusal, Refused, Resume
 from wire.ports import Peer
 
 if TYPE_CHECKING:
@@ -76,16 +76,32 @@ class Receiver:
             envelope.method, envelope.mode, envelope.content, envelope.payload, expires_at,
             envelope.chain, envelope.headers, envelope.credit,
         )  # fmt: skip
-        if envelope.call:
-            key = (peer.incarnation, envelope.call)
-            if self._early_cancels and key in self._early_cancels:
-                del self._early_cancels[key]
-                call.done = True
-                return call
-            self._calls[key] = call
-            if envelope.budget_ms >= 0:
-                self._router.wheel.add(call, expires_at)
+        self.remember(call)
         return call
+
+    def remember(self, call: RemoteInCall) -> None:
+        """Let cancels, grants and the deadline reach it; one that is cancelled already is done."""
+        if not call.call:
+            return
+        key = (call.incarnation, call.call)
+        if self._early_cancels and key in self._early_cancels:
+            del self._early_cancels[key]
+            call.done = True
+            return
+        self._calls[key] = call
+        if call.expires_at != math.inf:
+            self._router.wheel.add(call, call.expires_at)
+
+    def moved(self, activation: Activation, location: str, epoch: int) -> None:
+        """It lives at ``location`` now, with all that was accepted here: tell its callers."""
+        inbox, activation.inbox = activation.inbox, None
+        for key, stream in (inbox.streams if inbox is not None else {}).items():
+            self._unconfirmed.pop(key, None)
+            self._confirm(key, stream)
+            self._router.answer(key[0], Moved(key[1], location, epoch))
+        for call in activation.queue or ():
+            if isinstance(call, RemoteInCall):
+                call.abandoned()  # its answer comes from there
 
     # Refusing -----------------------------------------------------------------------------
 
@@ -165,7 +181,7 @@ class Receiver:
         if system.is_full():
             self._answer(key, _refused(envelope, Refusal.NO_CAPACITY))
             return None
-        return system.start(target, kind)
+        return system.start(target, kind, is_spilled=bool(envelope.refused))
 
     def _ask(self, target: ActorId, key: StreamKey, envelope: Envelope) -> None:
         """Look in the registry once for all who ask; meanwhile nothing is kept but who asks."""

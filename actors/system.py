@@ -11,6 +11,7 @@ import trio
 
 from actors.activation import STOP, WATCH, Activation
 from actors.actor import Actor
+from actors.adopter import Adopter
 from actors.calls import Sender, StreamCall, WaitingCall
 from actors.claimer import Claimer
 from actors.config import SystemConfig
@@ -21,6 +22,7 @@ from actors.kindtable import KindTable
 from actors.lifecycle import Lifecycle
 from actors.membership import Membership
 from actors.reasons import Reason, Terminated
+from actors.rebalancer import Rebalancer
 from actors.ref import Ref, id_of, prepare
 from actors.router import Router
 from actors.workers import WorkerPool
@@ -74,6 +76,8 @@ class System:
         self.router = Router(self)
         self.lifecycle = Lifecycle(self)
         self.claimer = Claimer(self)
+        self.adopter = Adopter(self)
+        self.rebalancer = Rebalancer(self)
         self.pool = WorkerPool(nursery)
         self.idle_wheel = DeadlineWheel(IDLE_TICK_S)
         self.membership: Membership | None = None  # a local system has none
@@ -197,9 +201,10 @@ class System:
     def is_full(self) -> bool:
         return 0 < self.config.capacity <= len(self.activations)
 
-    def start(self, id: ActorId, kind: Kind) -> Activation:
+    def start(self, id: ActorId, kind: Kind, *, is_spilled: bool = False) -> Activation:
         """Begin an activation: it is claimed first, and takes messages on trial meanwhile."""
         activation = Activation(self, id, kind)
+        activation.is_spilled = is_spilled
         self.activations[id] = activation
         self.activations_total += 1
         self.claimer.claim(activation)
@@ -232,6 +237,7 @@ class System:
         self.router.set_peers(
             {m.incarnation: Peer(m.host_id, m.incarnation, m.address) for m in view.members}
         )
+        self.rebalancer.view_changed()
 
     def name_of(self, incarnation: str) -> str:
         member = self.members.get(incarnation)
@@ -263,10 +269,14 @@ class System:
 
     async def stop_all(self, reason: Reason, timeout_s: float) -> int:
         """Stop every actor: what runs may finish within ``timeout_s``, states are saved, claims
-        released. Returns how many had to be cut short."""
+        released. With others to go to, they are handed over instead. Returns how many had to be
+        cut short."""
+        until = trio.current_time() + timeout_s
+        if reason is Reason.DRAIN:
+            await self.rebalancer.drain(until)
         for activation in list(self.activations.values()):
             self.lifecycle.stop(activation, reason)
-        with trio.move_on_after(timeout_s):
+        with trio.CancelScope(deadline=until):
             await self.wait_empty()
         left = list(self.activations.values())
         owned = [(str(a.id), a.epoch) for a in left if a.epoch]
@@ -284,6 +294,8 @@ class System:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.router.run)
             nursery.start_soon(self.claimer.run)
+            if not self.is_local:
+                nursery.start_soon(self.rebalancer.run)
             nursery.start_soon(self.idle_wheel.run)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.incoming import Internal
+from actors.offers import TimerLeft
 
 if TYPE_CHECKING:
     from actors.activation import Activation
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 class Timer:
     """A pending timer. ``cancel`` may be called at any time, twice."""
 
-    __slots__ = ("_activation", "_every_s", "_method", "tick")
+    __slots__ = ("_activation", "_due", "_every_s", "_method", "tick")
 
     def __init__(
         self,
@@ -29,7 +30,16 @@ class Timer:
         self._method = method
         self._every_s = every_s
         self.tick = 0
-        activation.system.router.wheel.add(self, trio.current_time() + max(0.0, after_s))
+        self._arm(after_s)
+
+    def _arm(self, after_s: float) -> None:
+        self._due = trio.current_time() + max(0.0, after_s)
+        self._activation.system.router.wheel.add(self, self._due)
+
+    def left(self) -> TimerLeft:
+        """What is left of it, to be set again elsewhere."""
+        name = getattr(self._method, "__name__", "")
+        return TimerLeft(name, max(0.0, self._due - trio.current_time()), self._every_s)
 
     def cancel(self) -> None:
         """Do not fire (again)."""
@@ -41,6 +51,6 @@ class Timer:
         name = getattr(self._method, "__name__", "timer")
         self._activation.fire(Internal(self._activation, name, self._method))
         if self._every_s > 0:
-            self._activation.system.router.wheel.add(self, trio.current_time() + self._every_s)
+            self._arm(self._every_s)
         else:
             self._activation.timer_gone(self)

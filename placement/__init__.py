@@ -18,7 +18,6 @@ from placement.lease import Lease, LeaseTerms, Sightings
 from placement.memory import MemoryRegistry, MemoryStore
 from placement.ports import (
     Claim,
-    ClaimFrom,
     Clock,
     Fenced,
     Registry,
@@ -44,7 +43,6 @@ from placement.view import NO_VIEW, Diff, diff, newest
 __all__ = [
     "NO_VIEW",
     "Claim",
-    "ClaimFrom",
     "Claimed",
     "Clock",
     "Diff",

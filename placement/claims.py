@@ -18,12 +18,17 @@ class SaveVerdict(Enum):
     REFUSED = "refused"
 
 
-def claim_granted(location: Location | None, me: str, live: Container[str]) -> bool:
-    """Whether ``me`` gets the actor: it is free, mine already, or its holder is dead.
+def claim_granted(
+    location: Location | None, me: str, live: Container[str], offered: Location | None = None
+) -> bool:
+    """Whether ``me`` gets the actor: it is free, mine already, or its holder is dead; in a
+    transfer: whether it is still located at exactly what was ``offered``.
 
     ``live`` are the incarnations in the registry's view; who is missing there has been proven
     dead, has left, or belongs to an older generation.
     """
+    if offered is not None:
+        return location == offered
     return location is None or location.incarnation == me or location.incarnation not in live
 
 

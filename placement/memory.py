@@ -25,6 +25,8 @@ from placement.records import (
 )
 from placement.view import make_view
 
+NOWHERE = Location("", 0)
+
 
 class MemoryStore:
     """The data that the registries of one simulated cluster share; one per cluster."""
@@ -151,10 +153,10 @@ class MemoryRegistry:
         store.epoch += 1
         mine = Location(me, store.epoch)
         answers: list[Claimed | Held] = []
-        for (actor,) in claims:
+        for actor, offered in claims:
             location = locations.get(actor)
-            if location is not None and not claim_granted(location, me, live):
-                answers.append(Held(location))
+            if not claim_granted(location, me, live, offered):
+                answers.append(Held(location or NOWHERE))
                 continue
             if location == mine:  # asked for twice in one call: each claim gets its own epoch
                 store.epoch += 1

@@ -56,16 +56,11 @@ class StaleGeneration(RegistryError):
 
 
 class Claim(NamedTuple):
-    """A request to run ``actor``. ``expected`` is for takeover and handoff (later rules)."""
+    """A request to run ``actor``. With ``offered`` it is a transfer (rule 7): granted only if
+    the actor is located at exactly that offer, whether or not its holder lives."""
 
     actor: str
-
-
-class ClaimFrom(NamedTuple):
-    """Take ``actor`` over from exactly that location (transfer, rule 7)."""
-
-    actor: str
-    offered: Location
+    offered: Location | None = None
 
 
 class Registry(Protocol):
@@ -105,7 +100,8 @@ class Registry(Protocol):
 
     async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
         """Claim each actor: free, mine already, or held by the dead -> Claimed with a new,
-        higher epoch; else Held. Answers in the order asked."""
+        higher epoch; else Held. A transfer is Claimed only where its offer still stands.
+        Answers in the order asked; Held by "" means located nowhere."""
 
     async def release(self, me: str, owned: Sequence[tuple[str, int]]) -> None:
         """Free each (actor, epoch) that is still located at exactly (me, epoch)."""

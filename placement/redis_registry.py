@@ -5,7 +5,7 @@ Import it by its own name; nothing else in Roost knows Redis. Needs Redis 7 or V
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
 from secrets import token_hex
 from typing import Any, Protocol, TypeVar, cast
 
@@ -64,10 +64,10 @@ _T = TypeVar("_T")
 class Cross(Protocol):
     """Runs a coroutine function on the asyncio side and awaits its result."""
 
-    def __call__(self, fn: Callable[..., Awaitable[_T]], *args: Any) -> Awaitable[_T]: ...
+    def __call__(self, fn: Callable[..., Coroutine[Any, Any, _T]], *args: Any) -> Awaitable[_T]: ...
 
 
-async def stay(fn: Callable[..., Awaitable[_T]], *args: Any) -> _T:
+async def stay(fn: Callable[..., Coroutine[Any, Any, _T]], *args: Any) -> _T:
     """The crossing of a caller that is in asyncio already."""
     return await fn(*args)
 
@@ -259,7 +259,7 @@ class RedisRegistry:
         answers: list[Claimed | Held] = []
         for part in _distinct(claims):
             self._claim_no += 1
-            args = [arg for (actor,) in part for arg in (bucket_of(actor), actor)]
+            args = [arg for c in part for arg in (bucket_of(c.actor), c.actor, _offer(c))]
             reply = await self._call(scripts.CLAIM, me, self._claimer, self._claim_no, *args)
             if reply[0] == b"overtaken":
                 raise RegistryUnavailable(f"Redis at {self.address}: a later claim came first")
@@ -303,9 +303,29 @@ class RedisRegistry:
                     callback(int(generation), int(version))
 
 
+class _Unwaited:
+    """Writes without waiting for the socket to take it all: a connection carries one command at
+    a time, so no more than that is buffered, and the wait for the reply has the timeout.
+
+    redis-py writes under asyncio.wait_for, which costs a task for each call and, up to Python
+    3.11, may swallow a cancellation.
+    """
+
+    is_connected: bool
+    connect_check_health: Callable[..., Awaitable[None]]
+    _writer: Any
+
+    async def send_packed_command(
+        self, command: bytes | Sequence[bytes], check_health: bool = True
+    ) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        self._writer.writelines([command] if isinstance(command, bytes) else command)
+
+
 def _pool(url: str, timeout_s: float, connections_max: int) -> BlockingConnectionPool:
     try:
-        return BlockingConnectionPool.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections_max,
             timeout=timeout_s,
@@ -315,6 +335,8 @@ def _pool(url: str, timeout_s: float, connections_max: int) -> BlockingConnectio
             retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
             protocol=2,
         )
+        pool.connection_class = type("Connection", (_Unwaited, pool.connection_class), {})
+        return pool
     except ValueError:
         # Neither the URL nor the parser's words: either may show a part of the password.
         raise RegistryMisconfigured(
@@ -332,6 +354,10 @@ def _address(kwargs: dict[str, Any]) -> str:
 def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
     for start in range(0, len(items), ACTORS_PER_SCRIPT_MAX):
         yield items[start : start + ACTORS_PER_SCRIPT_MAX]
+
+
+def _offer(claim: Claim) -> str:
+    return "" if claim.offered is None else f"{claim.offered.epoch}:{claim.offered.incarnation}"
 
 
 def _distinct(claims: Sequence[Claim]) -> Iterator[list[Claim]]:

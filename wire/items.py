@@ -174,9 +174,18 @@ class Response(msgspec.Struct, array_like=True, tag=12, gc=False):
     body: bytes
 
 
+class Moved(msgspec.Struct, array_like=True, tag=13, gc=False):
+    """The actor that ``stream`` goes to now lives at ``location``, and with it the memory of
+    the stream: every call accepted so far will be answered from there."""
+
+    stream: int
+    location: str
+    epoch: int
+
+
 Item = (
     Hello | Envelope | Reply | Failure | Accepted | Refused | Resume | Cancel | Chunk | Grant
-    | Goaway | Request | Response
+    | Goaway | Request | Response | Moved
 )  # fmt: skip
 
 
@@ -193,6 +202,7 @@ class Batch(msgspec.Struct, array_like=True, gc=False):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Batch)
+_envelope_decoder = msgspec.msgpack.Decoder(Envelope)
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -203,6 +213,11 @@ def encode_batch(batch: Batch) -> bytes:
 def encode_item(item: Item) -> bytes:
     """The bytes of one item, for :func:`join_batch`."""
     return _encoder.encode(item)
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """The envelope that :func:`encode_item` wrote."""
+    return _envelope_decoder.decode(data)
 
 
 def join_batch(number: int, received: int, items: Sequence[bytes]) -> bytes:

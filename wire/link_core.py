@@ -22,7 +22,7 @@ from wire.ports import LinkHandler, Links, Peer
 log = logging.getLogger(__name__)
 
 _CALLER_ITEMS = frozenset({Envelope, Cancel, Grant})
-_BATCHES_PER_FLUSH = 8  # then the loop gets a turn
+_BATCHES_PER_FLUSH = 4  # then the loop gets a turn
 
 
 class LinkCore(Links, ABC):
@@ -39,6 +39,7 @@ class LinkCore(Links, ABC):
         self._call_soon = loop.call_soon
         self._ends: dict[str, Ends] = {}
         self._accepted = 0
+        self._unsent: dict[str, frozenset[tuple[int, int]]] = {}
         self._numbers = itertools.count(1)
         self._closed = False
 
@@ -77,6 +78,9 @@ class LinkCore(Links, ABC):
         ends = self._ends.get(incarnation)
         if ends is not None:
             self._lose(ends, reason)
+
+    def unsent(self, incarnation: str) -> frozenset[tuple[int, int]]:
+        return self._unsent.get(incarnation, frozenset())
 
     def become(self, me: Peer, reason: str) -> None:
         """This host goes on as another incarnation: its sessions end, later ones are ``me``'s."""
@@ -127,7 +131,8 @@ class LinkCore(Links, ABC):
             raise Mismatch(f"session {end.name!r} is over")
         hello = read_hello(data)
         check_acceptor(hello, end.peer, self.cluster, end.name)
-        self._attach(end, pipe, hello.received)
+        end.session.resume(hello.received)
+        self._attach(end, pipe)
 
     def admit(self, data: bytes, pipe: Pipe) -> LinkEnd:
         """A dialer's first frame came: answer it over ``pipe`` and open or resume its session.
@@ -140,12 +145,13 @@ class LinkCore(Links, ABC):
         if end.pipe is not None:
             end.pipe.abort()
             end.pipe = None
-        pipe.write(self.hello(end))
         try:
-            self._attach(end, pipe, hello.received)
+            end.session.resume(hello.received)
         except ProtocolError as exc:
             self.lose(end, str(exc))
             raise
+        pipe.write(self.hello(end))
+        self._attach(end, pipe)
         return end
 
     def receive(self, end: LinkEnd, pipe: Pipe, data: bytes) -> None:
@@ -232,18 +238,17 @@ class LinkCore(Links, ABC):
             raise Mismatch(f"session {hello.session!r} is unknown to {self.me.incarnation!r}")
         if self._closed or self._accepted >= self.config.sessions_max:
             raise NoCapacity(f"no session beyond {self._accepted} (sessions_max, or closing)")
-        if known is not None and ends is not None:
-            self._lose(ends, f"session {known.name!r} was replaced by {hello.session!r}")
-            ends = None
+        if known is not None:
+            self.lose(known, f"session {known.name!r} was replaced by {hello.session!r}")
         peer = Peer(hello.host_id, hello.incarnation, hello.address)
+        ends = self._ends.get(hello.incarnation)  # again: who heard of the loss may have sent
         if ends is None:
             ends = self._ends[hello.incarnation] = Ends(peer)
         ends.accepted = LinkEnd(peer, hello.session, False, self.config)
         self._accepted += 1
         return ends.accepted
 
-    def _attach(self, end: LinkEnd, pipe: Pipe, received: int) -> None:
-        end.session.resume(received)
+    def _attach(self, end: LinkEnd, pipe: Pipe) -> None:
         end.pipe = pipe
         end.connects += 1
         if end.orphan_timer is not None:
@@ -267,11 +272,19 @@ class LinkCore(Links, ABC):
             self._write(end, pipe, end.session.ack())
 
     def _lose(self, ends: Ends, reason: str) -> None:
-        del self._ends[ends.peer.incarnation]
+        incarnation = ends.peer.incarnation
+        if self._ends.get(incarnation) is not ends:
+            return  # whoever heard of another loss dropped this one
+        del self._ends[incarnation]
         for end in ends.both():
             self._accepted -= not end.dialed
             pipe = end.bury()
             if pipe is not None:
                 pipe.close(reason)
             self._on_dead(end, connected=pipe is not None)
-        self._handler.on_lost(ends.peer, reason)
+        if ends.dialed is not None:
+            self._unsent[incarnation] = ends.dialed.session.unsent()
+        try:
+            self._handler.on_lost(ends.peer, reason)
+        finally:
+            self._unsent.pop(incarnation, None)

@@ -55,6 +55,10 @@ class Links(Protocol):
     def drop(self, incarnation: str, reason: str) -> None:
         """That incarnation is dead (the view says so): end its sessions; calls ``on_lost``."""
 
+    def unsent(self, incarnation: str) -> frozenset[tuple[int, int]]:
+        """During ``on_lost`` of that incarnation: the (stream, seq) of the envelopes that
+        certainly never left this host, so that they did not run. Empty at any other time."""
+
 
 class ClientCall(Protocol):
     """A call from outside (the gateway service), as the host sees it.

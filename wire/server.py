@@ -87,8 +87,8 @@ class Server:
         health checks go on."""
         self._front.refuse(reason)
 
-    async def aclose(self, grace_s: float = 0.0, reason: str = "this host is stopping") -> bool:
-        """Refuse new calls, give running ones ``grace_s`` seconds, then end them and close.
+    async def finish_calls(self, grace_s: float, reason: str = "this host is stopping") -> bool:
+        """Refuse new calls, give running ones ``grace_s`` seconds, then end them. Links stand.
 
         Returns whether all of them ended by themselves.
         """
@@ -97,6 +97,11 @@ class Server:
         if not finished:
             self._front.end_calls(reason)
             await self._front.wait_idle(END_TIMEOUT_S)
+        return finished
+
+    async def aclose(self, grace_s: float = 0.0, reason: str = "this host is stopping") -> bool:
+        """Finish the calls, then close; returns whether all of them ended by themselves."""
+        finished = await self.finish_calls(grace_s, reason)
         for server in self._servers:
             server.close()
             server.hang_up()

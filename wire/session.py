@@ -13,7 +13,9 @@ from collections import deque
 from typing import NamedTuple
 
 from wire.errors import InvalidArgument, ProtocolError
-from wire.items import Envelope, Hello, Item, decode_batch, encode_item, join_batch
+from wire.items import (
+    Envelope, Hello, Item, decode_batch, decode_envelope, encode_item, join_batch,
+)  # fmt: skip
 from wire.link_config import LinkConfig
 
 
@@ -101,6 +103,11 @@ class LinkSession:
     def settled(self) -> bool:
         """Whether everything pushed so far was acknowledged."""
         return not (self._urgent or self._envelopes or self._retained)
+
+    def unsent(self) -> frozenset[tuple[int, int]]:
+        """(stream, seq) of the envelopes that no batch has taken yet."""
+        envelopes = map(decode_envelope, self._envelopes)
+        return frozenset((envelope.stream, envelope.seq) for envelope in envelopes)
 
     def take(self) -> bytes | None:
         """The next batch to send on the connection that stands, None if nothing may go now."""

@@ -1,6 +1,7 @@
 #!lua
 -- ARGV[3]: the claiming incarnation. ARGV[4], ARGV[5]: its registry object and this claim's number
--- there. Then pairs of bucket, actor; no actor twice. A location is 'epoch:incarnation'.
+-- there. Then triples of bucket, actor, offer; no actor twice. A location is 'epoch:incarnation',
+-- and so is an offer: with one, the claim is a transfer of what stands at exactly that location.
 -- Claims of one registry object are numbered in the order sent. One that arrives behind a later
 -- one is void, and one that arrives twice gets the epoch of the first time: either would
 -- otherwise raise the epoch of an activation that already runs.
@@ -27,11 +28,17 @@ local function is_held(location)
 end
 
 local held, won = {}, {}
-for i = 6, #ARGV, 2 do
+local function is_granted(location, offer)
+  if location == mine then return true end
+  if offer ~= '' then return location == offer end
+  return not location or not is_held(location)
+end
+
+for i = 6, #ARGV, 3 do
   local bucket, actor = ROOT .. 'l:' .. ARGV[i], ARGV[i + 1]
   local location = redis.call('HGET', bucket, actor)
-  if location and is_held(location) then
-    held[#held + 1] = location
+  if not is_granted(location, ARGV[i + 2]) then
+    held[#held + 1] = location or '0:'
   else
     if location ~= mine then redis.call('HSET', bucket, actor, mine) end
     held[#held + 1] = false

@@ -1,0 +1,265 @@
+"""Mover: live moves of activations to other hosts, the old owner's half. An adapter.
+
+Design rules 7, 13 and 14: quiesce, offer, and go on only with a raised epoch, or not at all.
+The plan is placement.handoff; the new owner's half is adopter.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from actors.activation import Activation, Phase
+from actors.incoming import RemoteInCall
+from actors.offers import Answer, Offer, Outcome, TimerLeft, Waiting, decode_answers, encode
+from actors.reasons import Reason
+from placement.ports import Claim, Fenced, RegistryError
+from placement.records import Claimed, Held, Location
+from wire.errors import RoostError
+
+if TYPE_CHECKING:
+    from actors.system import System
+
+log = logging.getLogger("roost.moves")
+
+BATCH_MAX = 256
+BATCH_BYTES_MAX = 1 << 20
+ANSWER_S = 5.0
+RETRY_S = 0.1
+SENT_S = 1.0
+POLL_S = 0.005
+
+
+class Mover:
+    """Hands activations to other hosts."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.moved_total = 0
+        self.failed_total = 0
+
+    async def move(
+        self, moves: Sequence[tuple[Activation, str]], deadline: float, *, is_drain: bool
+    ) -> int:
+        """Move each activation to the incarnation named with it; returns how many moved.
+
+        Those that are not quiet at ``deadline`` (Trio's clock) stay and go on; a drain cancels
+        their handlers instead. Those that are refused stay, with a raised epoch.
+        """
+        before = self.moved_total
+        by_host: dict[str, list[Activation]] = defaultdict(list)
+        for activation, to in moves:
+            by_host[to].append(activation)
+        async with trio.open_nursery() as nursery:
+            for to, activations in by_host.items():
+                nursery.start_soon(self._move_to, to, activations, deadline, is_drain)
+        return self.moved_total - before
+
+    async def _move_to(
+        self, to: str, activations: list[Activation], deadline: float, is_drain: bool
+    ) -> None:
+        """Those at rest go in batches; each of the others when it has come to rest."""
+        async with trio.open_nursery() as nursery:
+            resting = [a for a in activations if self._is_at_rest(a)]
+            known = set(map(id, resting))
+            for activation in activations:
+                if id(activation) not in known:
+                    nursery.start_soon(self._move_busy, to, activation, deadline, is_drain)
+            for start in range(0, len(resting), BATCH_MAX):
+                batch = [a for a in resting[start : start + BATCH_MAX] if self._is_at_rest(a)]
+                await self._move_resting(to, batch, is_drain)
+
+    def _is_at_rest(self, activation: Activation) -> bool:
+        """Whether it can leave without waiting for its own code: most actors, most of the time."""
+        return (
+            activation.phase is Phase.ACTIVE
+            and not activation.running
+            and not activation.active
+            and activation.is_bare
+            and not self._system.lifecycle.has_hook(activation)
+            and self._has_sent_all(activation)
+        )
+
+    def _has_sent_all(self, activation: Activation) -> bool:
+        return all(box.is_idle for box in (activation.outs or {}).values())
+
+    async def _move_resting(self, to: str, batch: list[Activation], is_drain: bool) -> None:
+        lifecycle = self._system.lifecycle
+        async with trio.open_nursery() as nursery:
+            for activation in batch:
+                activation.phase = Phase.QUIESCING
+                if lifecycle.is_dirty(activation):
+                    nursery.start_soon(lifecycle.save_before_leaving, activation)
+        await self._hand_over(to, [a for a in batch if a.is_in(Phase.QUIESCING)], is_drain)
+
+    async def _move_busy(
+        self, to: str, activation: Activation, deadline: float, is_drain: bool
+    ) -> None:
+        if not activation.is_in(Phase.ACTIVE):
+            return
+        activation.phase = Phase.QUIESCING
+        timers = activation.pending_timers()
+        at_rest = await self._quiesce(activation, deadline, is_drain)
+        if not activation.is_in(Phase.QUIESCING):
+            return
+        if at_rest:
+            await self._hand_over(to, [activation], is_drain, {activation: timers})
+        else:
+            self.failed_total += 1
+            activation.keep_timers(timers)
+            self._system.lifecycle.started(activation)  # never offered: its epoch is still good
+
+    async def _quiesce(self, activation: Activation, deadline: float, is_drain: bool) -> bool:
+        """Let it come to rest; whether it did by the deadline. A drain cancels what runs on."""
+        lifecycle = self._system.lifecycle
+        await activation.close_nursery()
+        with trio.CancelScope(deadline=deadline):
+            await lifecycle.wait_quiet(activation)
+        if activation.running or activation.active:
+            if not is_drain:
+                return False
+            lifecycle.cancel_turns(activation)
+            with trio.move_on_after(self._system.config.deactivate_timeout_s):
+                await lifecycle.wait_quiet(activation)
+        await activation.close_nursery()  # a handler may have opened it again
+        with trio.move_on_after(SENT_S):
+            while not self._has_sent_all(activation):
+                await trio.sleep(POLL_S)
+        if activation.is_in(Phase.QUIESCING):
+            await lifecycle.deactivate(activation, Reason.MOVED)
+            await lifecycle.save_before_leaving(activation)
+        return not (activation.running or activation.active)
+
+    # Offering -----------------------------------------------------------------------------
+
+    async def _hand_over(
+        self, to: str, activations: list[Activation], is_drain: bool,
+        timers: dict[Activation, list[TimerLeft]] | None = None,
+    ) -> None:  # fmt: skip
+        for batch in _batches([(a, self._offer(a, is_drain, timers)) for a in activations]):
+            for activation, _ in batch:
+                activation.phase = Phase.OFFERED
+            answers = await self._ask(to, [offer for _, offer in batch])
+            async with trio.open_nursery() as nursery:
+                for (activation, offer), answer in zip(batch, answers, strict=True):
+                    if activation.phase is not Phase.OFFERED:
+                        continue  # this host lost its lease meanwhile
+                    if answer is not None and answer.outcome is Outcome.TAKEN:
+                        self._taken(activation, to, answer.epoch)
+                    else:
+                        nursery.start_soon(self._take_back, activation, to, offer, answer)
+
+    def _offer(
+        self, activation: Activation, is_drain: bool,
+        timers: dict[Activation, list[TimerLeft]] | None,
+    ) -> Offer:  # fmt: skip
+        streams = activation.inbox.streams if activation.inbox is not None else {}
+        now = trio.current_time()
+        return Offer(
+            activation.id.kind, activation.id.key, self._system.me.incarnation,
+            activation.epoch, self._system.view.generation,
+            self._system.lifecycle.snapshot(activation) or b"",
+            [(*key, stream.expected) for key, stream in streams.items()],
+            [_waiting(c, now) for c in activation.queue or () if isinstance(c, RemoteInCall)],
+            (timers or {}).get(activation, []), is_drain,
+        )  # fmt: skip
+
+    async def _ask(self, to: str, offers: list[Offer]) -> Sequence[Answer | None]:
+        """The new owner's answers; None for each that is not known."""
+        try:
+            body = await self._system.router.requests.ask(to, "offer", encode(offers), ANSWER_S)
+            answers = decode_answers(body)
+        except (RoostError, ValueError) as exc:
+            log.warning("offer to %s: %s", self._system.name_of(to), exc)
+            return [None] * len(offers)
+        return answers if len(answers) == len(offers) else [None] * len(offers)
+
+    def _taken(self, activation: Activation, to: str, epoch: int) -> None:
+        """It lives there now: tell its callers, and let go."""
+        self.moved_total += 1
+        system = self._system
+        activation.phase = Phase.ENDED
+        activation.is_closing = True
+        system.gone(activation)
+        system.router.ways.learn(activation.id, to)
+        system.router.receiver.moved(activation, to, epoch)
+        system.router.turn_away(activation, to)
+        system.lifecycle.end_watches(activation)
+
+    async def _take_back(
+        self, activation: Activation, to: str, offer: Offer, answer: Answer | None
+    ) -> None:
+        """Go on here with a raised epoch, or learn that it moved after all."""
+        self.failed_total += 1
+        if answer is not None:
+            log.warning("%s stays: %s (%s)", activation.id, answer.outcome, answer.why)
+            if answer.why:
+                self._system.record_failure(activation, answer.why)
+        while self._system.is_serving() and activation.phase is Phase.OFFERED:
+            try:
+                won = await self._claim_back(activation, to, answer)
+            except Fenced:
+                return
+            except RegistryError as exc:
+                log.warning("%s cannot go on yet: %s", activation.id, exc)
+                await trio.sleep(RETRY_S)
+                continue
+            if activation.phase is not Phase.OFFERED:
+                return
+            if isinstance(won, Claimed):
+                activation.epoch = won.epoch
+                self._resume(activation, offer.timers)
+            elif won.location.incarnation == to:
+                self._taken(activation, to, won.location.epoch)
+            else:
+                self._system.lifecycle.lost_ownership(activation)
+
+    async def _claim_back(
+        self, activation: Activation, to: str, answer: Answer | None
+    ) -> Claimed | Held:
+        registry, me = self._system.registry, self._system.me.incarnation
+        actor = str(activation.id)
+        if answer is not None and answer.outcome is Outcome.HANDED_BACK:
+            offered = Claim(actor, Location(to, answer.epoch))
+            (won,) = await registry.claim(me, [offered])
+        else:
+            (won,) = await registry.claim(me, [Claim(actor)])
+        return won
+
+    def _resume(self, activation: Activation, timers: list[TimerLeft]) -> None:
+        activation.keep_timers(timers)
+        self._system.lifecycle.resumed(activation)
+        self._system.router.resume_blocked(activation)
+        activation.admit_waiters()
+
+
+def _waiting(call: RemoteInCall, now: float) -> Waiting:
+    budget_ms = -1
+    if call.expires_at != math.inf:
+        budget_ms = max(0, int((call.expires_at - now) * 1000))
+    return Waiting(
+        call.incarnation, call.call, call.attempt, call.method, call.mode, call.content,
+        call.payload, budget_ms, call.chain, call.headers, call.credit,
+    )  # fmt: skip
+
+
+def _batches(
+    offers: list[tuple[Activation, Offer]],
+) -> Iterator[list[tuple[Activation, Offer]]]:
+    """Bounded in count and bytes; one that is larger goes alone."""
+    batch: list[tuple[Activation, Offer]] = []
+    size = 0
+    for pair in offers:
+        bytes_ = len(pair[1].snapshot) + sum(len(w.payload) + 100 for w in pair[1].waiting)
+        if batch and (size + bytes_ > BATCH_BYTES_MAX or len(batch) >= BATCH_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(pair)
+        size += bytes_
+    if batch:
+        yield batch

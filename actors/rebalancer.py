@@ -1,0 +1,114 @@
+"""Rebalancer: after a view change, hand over what the ring now gives to others. An adapter.
+
+Design rule 13: coalesced views, capped rounds, idle actors first, never a barrier. What a cap or
+a busy actor put off is planned again from where things are then.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from actors.activation import Activation, Phase
+from actors.mover import Mover
+from actors.routing import choose
+from placement.handoff import Caps, Owned, plan
+from placement.records import Member
+from placement.ring import may_own
+from wire.ids import parse_actor_id
+
+if TYPE_CHECKING:
+    from actors.system import System
+
+log = logging.getLogger("roost.moves")
+
+COALESCE_S = 1.0
+MOVE_DEADLINE_S = 5.0
+RETRY_S = 1.0
+SCAN_CHUNK = 2_000
+
+
+class Rebalancer:
+    """Plans and runs the moves of one host."""
+
+    def __init__(self, system: System, caps: Caps | None = None) -> None:
+        self._system = system
+        self._caps = caps or Caps()
+        self._changed = trio.Event()
+        self.mover = Mover(system)
+
+    def view_changed(self) -> None:
+        """A newer view has been taken over."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Follow the views, for ever."""
+        while True:
+            await self._changed.wait()
+            await trio.sleep(COALESCE_S)
+            self._changed = trio.Event()
+            pause_s = 0.0
+            while not self._changed.is_set() and self._may_move():
+                await trio.sleep(pause_s)
+                left, moved = await self._round()
+                if not left:
+                    break
+                pause_s = 0.0 if moved else RETRY_S
+
+    def _may_move(self) -> bool:
+        """A host that is merely not ready keeps what it has (rule 16)."""
+        system = self._system
+        member = system.members.get(system.me.incarnation)
+        return member is not None and may_own(member) and system.is_serving()
+
+    async def _round(self) -> tuple[int, int]:
+        """One capped round; (how many are still misplaced, how many moved)."""
+        owned = await self._owned()
+        me = self._system.me.incarnation
+        allowed = self._caps.allowed(len(owned))
+        moves = plan(owned, self._owner, me, len(owned))
+        if not moves:
+            return 0, 0
+        chosen = self._activations([(m.actor, m.to) for m in moves[:allowed]])
+        deadline = trio.current_time() + MOVE_DEADLINE_S
+        moved = await self.mover.move(chosen, deadline, is_drain=False)
+        log.info("moved %d of %d misplaced actors", moved, len(moves))
+        return len(moves) - moved, moved
+
+    async def _owned(self) -> list[Owned]:
+        """What runs here now; a large host is scanned without holding up the loop."""
+        now = trio.current_time()
+        owned: list[Owned] = []
+        for count, activation in enumerate(list(self._system.activations.values())):
+            if activation.phase is Phase.ACTIVE:
+                busy = activation.running or activation.depth
+                idle_s = 0.0 if busy else max(0.001, now - activation.idle_since)
+                owned.append(Owned(str(activation.id), idle_s, activation.is_spilled))
+            if count % SCAN_CHUNK == SCAN_CHUNK - 1:
+                await trio.lowlevel.checkpoint()
+        return owned
+
+    def _owner(self, actor: str) -> str:
+        chosen = choose(self._system.ring, parse_actor_id(actor))
+        return chosen.incarnation if isinstance(chosen, Member) else ""
+
+    def _activations(self, moves: list[tuple[str, str]]) -> list[tuple[Activation, str]]:
+        activations = self._system.activations
+        found = ((activations.get(parse_actor_id(actor)), to) for actor, to in moves)
+        return [(activation, to) for activation, to in found if activation is not None]
+
+    async def drain(self, deadline: float) -> None:
+        """Hand over everything that another host can take, until ``deadline``."""
+        system = self._system
+        while trio.current_time() < deadline and system.is_serving():
+            owned = await self._owned()
+            pairs = [(one.actor, self._owner(one.actor)) for one in owned]
+            moves = [(a, to) for a, to in pairs if to not in ("", system.me.incarnation)]
+            if not moves:
+                return
+            with trio.move_on_after(max(0.0, deadline - trio.current_time()) + 1.0):
+                moved = await self.mover.move(self._activations(moves), deadline, is_drain=True)
+                if moved == 0:
+                    return
