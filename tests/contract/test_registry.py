@@ -223,7 +223,8 @@ async def test_two_hosts_claim_one_actor_a_thousand_times_and_one_wins(world: Wo
         assert outcome[loser] == Held(Location(winner, won.epoch))
         epochs.append(won.epoch)
         wins[winner] += 1
-        await dict(map(reversed, hosts))[winner].release(winner, [(ACTOR, won.epoch)])  # type: ignore[arg-type]
+        [owner] = [registry for registry, me in hosts if me == winner]
+        await owner.release(winner, [(ACTOR, won.epoch)])
     assert epochs == sorted(set(epochs))
     assert sum(wins.values()) == RACES
 
