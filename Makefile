@@ -28,8 +28,11 @@ $(READY): requirements/dev.txt pyproject.toml
 	  { echo "make: $(PYTHON) is missing or older than 3.11: set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "make: $(PYTHON) has no venv module: on Debian and Ubuntu run 'apt install python3-venv'" >&2; exit 1; }
+	@test ! -e $(VENV) || test -e $(VENV)/.made-by-make || \
+	  { echo "make: $(VENV) was not made by this Makefile, which would replace it: set VENV" >&2; exit 1; }
 	@echo "setting up $(VENV) (once; later runs reuse it)"
 	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $(VENV)/.made-by-make
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input --prefer-binary \
 	  --require-hashes --no-deps -r requirements/dev.txt
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input \
