@@ -14,7 +14,13 @@ from typing import NamedTuple
 
 from wire.errors import InvalidArgument, ProtocolError
 from wire.items import (
-    Envelope, Hello, Item, decode_batch, decode_envelope, encode_item, join_batch,
+    Envelope,
+    Hello,
+    Item,
+    decode_batch,
+    decode_envelope,
+    encode_item,
+    join_batch,
 )  # fmt: skip
 from wire.link_config import LinkConfig
 

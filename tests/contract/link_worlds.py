@@ -38,6 +38,7 @@ class Recorder:
         self.got: list[Item] = []
         self.peers: list[Peer] = []
         self.lost: list[tuple[Peer, str]] = []
+        self.unsent: frozenset[tuple[int, int]] = frozenset()  # of the last loss
         self.rooms = 0
 
     def on_items(self, peer: Peer, items: Sequence[Item]) -> None:
@@ -49,6 +50,7 @@ class Recorder:
 
     def on_lost(self, peer: Peer, reason: str) -> None:
         self.lost.append((peer, reason))
+        self.unsent = self.links.unsent(peer.incarnation)
 
     def on_room(self, peer: Peer) -> None:
         self.rooms += 1

@@ -197,6 +197,54 @@ def test_a_dropped_peer_that_never_answered_is_lost_once(play: Play) -> None:
     play(scenario)
 
 
+def test_a_loss_names_the_calls_that_certainly_never_left(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await world.host("a", config=TINY), await world.host("b")
+        nobody = Peer("n", "n-i9", await world.reserve())
+        for number in range(5):
+            a.call(nobody, number)
+        await world.sleep(0.02)
+        a.links.drop(nobody.incarnation, "dead")
+        assert a.handler.unsent == {(0, number) for number in range(5)}
+        a.call(b, 0)
+        await world.until(lambda: b.handler.calls, "the first call")
+        world.stall(a, b)
+        for number in range(1, 20):
+            a.call(b, number)
+        await world.sleep(0.05)
+        a.links.drop(b.me.incarnation, "dead")
+        left = {number for number in range(1, 20) if (0, number) not in a.handler.unsent}
+        assert left == set(range(1, len(left) + 1))
+        assert 0 < len(left) < 19
+        assert a.links.unsent(b.me.incarnation) == frozenset()
+        world.heal()
+        await world.until(lambda: b.handler.lost, "the loss at the peer")
+        assert len(b.handler.calls) <= len(left) + 1
+
+    play(scenario)
+
+
+def test_who_hears_of_a_loss_may_send_at_once(play: Play) -> None:
+    class Stubborn(Recorder):
+        def on_lost(self, peer: Peer, reason: str) -> None:
+            super().on_lost(peer, reason)
+            if len(self.lost) < 3:
+                self.links.send(peer, Request(len(self.lost), "again", b""))
+
+    async def scenario(world: World) -> None:
+        a, b = await world.host("a", handler=Stubborn()), await world.host("b", handler=Stubborn())
+        a.call(b, 1)
+        b.call(a, 1)
+        await world.until(lambda: a.handler.calls and b.handler.calls, "the calls")
+        a.links.drop(b.me.incarnation, "dead")
+        await world.until(lambda: Request(1, "again", b"") in a.handler.got, "from b")
+        await world.until(lambda: Request(1, "again", b"") in b.handler.got, "from a")
+        a.call(b, 2)
+        await world.until(lambda: b.handler.calls[-1] == 2, "a later call")
+
+    play(scenario)
+
+
 def test_a_session_whose_dialer_does_not_come_back_is_lost(play: Play) -> None:
     async def scenario(world: World) -> None:
         a = await world.host("a")
