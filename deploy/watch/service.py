@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 import trio
 
@@ -54,14 +53,3 @@ async def _check_grace(
         return
     if problem := grace_problem(own, drain_timeout_s):
         log.warning(problem)
-
-
-def watch_config(environ: Mapping[str, str], namespace: str) -> WatchConfig:
-    """The watch that K8S_SERVICE, K8S_POD_SELECTOR and K8S_CONTAINER ask for."""
-    service = environ.get("K8S_SERVICE") or WatchConfig.service
-    return WatchConfig(
-        namespace=namespace,
-        service=service,
-        pod_selector=environ.get("K8S_POD_SELECTOR", ""),
-        container=environ.get("K8S_CONTAINER") or WatchConfig.container,
-    )

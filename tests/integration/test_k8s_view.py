@@ -12,7 +12,7 @@ import trio
 
 from deploy.watch.config import ApiServer, NoCluster, WatchConfig
 from deploy.watch.keeper import Keeper, buried_by_counter
-from deploy.watch.service import run_watch, watch_config
+from deploy.watch.service import run_watch
 from deploy.watch.verdicts import Birth
 from placement.memory import MemoryRegistry, MemoryStore
 from placement.records import Member, MemberState, View
@@ -207,7 +207,6 @@ async def test_20_3_20_hosts_and_the_view_follows(w: World) -> None:
 
 def test_without_a_cluster_the_watch_says_so_and_is_over(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "roost.watch")
-    config = watch_config({}, "rustic-ai")
     registry = MemoryRegistry(MemoryStore())
 
     async def bury(incarnation: str) -> bool:
@@ -217,7 +216,7 @@ def test_without_a_cluster_the_watch_says_so_and_is_over(caplog: pytest.LogCaptu
         keeper = Keeper(registry, births=lambda v: {}, bury=bury, clock=trio.current_time)
         async with open_crossing() as crossing:
             await run_watch(
-                NoCluster("no cluster: heartbeats alone"), config, keeper, registry, crossing,
+                NoCluster("no cluster: heartbeats alone"), CONFIG, keeper, registry, crossing,
                 pod="a", drain_timeout_s=30.0,
             )  # fmt: skip
 
@@ -237,10 +236,3 @@ def test_a_drain_longer_than_the_grace_period_is_told(caplog: pytest.LogCaptureF
                         await trio.sleep(0.01)
 
     run(main)
-
-
-def test_the_watch_is_of_the_configured_service_and_pods() -> None:
-    assert watch_config({}, "ns").pod_labels == "app=agent-host"
-    other = watch_config({"K8S_SERVICE": "x", "K8S_POD_SELECTOR": "tier=agents"}, "ns")
-    assert other.slice_labels == "kubernetes.io/service-name=x"
-    assert other.pod_labels == "tier=agents"

@@ -455,3 +455,10 @@ def test_the_namespace_is_the_configured_one_else_the_pods_own(tmp_path: Path) -
     (account / "namespace").write_text("rustic-ai\n")
     assert find_namespace("", account) == "rustic-ai"
     assert find_namespace("mine", account) == "mine"
+
+
+def test_the_pods_watched_are_the_service_s_own_unless_another_selector_is_given() -> None:
+    assert WatchConfig("ns").pod_labels == "app=agent-host"
+    other = WatchConfig("ns", service="x", pod_selector="tier=agents")
+    assert other.slice_labels == "kubernetes.io/service-name=x"
+    assert other.pod_labels == "tier=agents"

@@ -112,7 +112,8 @@ def test_nothing_else_reaches_the_build() -> None:
 
 def test_the_image_s_lock_holds_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["k8s"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["k8s"] + extras["metrics"]
     wanted += (ROOT / "deploy/image/requirements.in").read_text().splitlines()
     names = {re.split(r"[<>=\[ ;]", line)[0] for line in wanted if line and line[0] != "#"}
     locked = re.findall(r"^([\w.-]+)==", (ROOT / "deploy/image/requirements.txt").read_text(), re.M)
