@@ -1,8 +1,8 @@
 # Roost. `make` lists the targets. PYTHON picks the interpreter, VENV where its environment goes:
 #   make test PYTHON=python3.13 VENV=.venv-3.13
-PYTHON ?= python3
-VENV ?= .venv
-UV ?= uv
+override PYTHON := $(or $(PYTHON),python3)
+override VENV := $(or $(VENV),.venv)
+override UV := $(or $(UV),uv)
 SEED ?=
 
 MAKEFLAGS += --no-print-directory
