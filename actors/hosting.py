@@ -196,7 +196,9 @@ class Hosting(ABC):
             except RegistryError as exc:
                 log.warning("the cluster does not know that this host drains: %s", exc)
         self._cut_short = await system.stop_all(Reason.DRAIN, timeout_s)
-        await self.say_goodbye(max(0.2, until - trio.current_time()))
+        grace_s = max(0.2, until - trio.current_time())
+        await system.router.take_leave(min(grace_s, LEAVE_S))
+        await self.say_goodbye(grace_s)
         system.serving = False
         self._membership.stop()
         await self._leave(system.me.incarnation)

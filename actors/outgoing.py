@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import trio
@@ -109,6 +109,10 @@ class Outgoing:
     def _pump(self, box: Outbox) -> None:
         """Transmit what the window and the link allow."""
         incarnation = box.incarnation
+        if not self._router.is_live(incarnation):
+            if not box.flight:  # else what is under way is answered first
+                self._ask_registry(box)
+            return
         blocked = self._blocked.get(incarnation)
         if blocked is not None:
             blocked[box] = None
@@ -368,7 +372,7 @@ class Outgoing:
         if call.id:
             self.calls.pop(call.id, None)
 
-    def lost(self, incarnation: str, why: str, unsent: set[tuple[int, int]]) -> None:
+    def lost(self, incarnation: str, why: str, unsent: Collection[tuple[int, int]]) -> None:
         """The session with ``incarnation`` is over; ``unsent`` holds the (stream, number) of
         envelopes that certainly never left."""
         self._blocked.pop(incarnation, None)
@@ -388,6 +392,18 @@ class Outgoing:
             self._forget(call)
             if call.mode != Mode.TELL and not (call.idempotent and self._again(call)):
                 call.failed(lost(call, why))
+
+    def avoid(self, incarnation: str) -> None:
+        """Send nothing more there; what is under way will be answered."""
+        for box in [b for b in self._outboxes.values() if b.incarnation == incarnation]:
+            if box.state is not State.ROUTING and not box.flight:
+                box.state = State.ROUTING
+                if box.waiting:
+                    self._ask_registry(box)
+
+    def has_flight(self, incarnation: str) -> bool:
+        """Whether a message to that host is still without an answer."""
+        return any(b.flight for b in self._outboxes.values() if b.incarnation == incarnation)
 
     def sweep(self, now: float) -> None:
         """Forget outboxes that have long been idle."""

@@ -6,7 +6,7 @@ A call goes straight into a mailbox when its actor runs on this host, else throu
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("roost.actors")
 
 SWEEP_S = 30.0
+GOODBYE_POLL_S = 0.005
 
 
 class Router:
@@ -61,8 +62,10 @@ class Router:
         self.receiver = Receiver(self)
         self.requests = PeerRequests(self)
         self._peers: dict[str, Peer] = {}  # every incarnation that lives or has spoken to us
+        self._leaving: set[str] = set()  # they have said goodbye: nothing new goes there
         self._to_self: list[Item] = []
         self._self_wake = trio.Event()
+        self.requests.register("goodbye", self._goodbye)
         self._on: dict[type, Callable[[Peer, Any], None]] = {
             Envelope: self.receiver.on_envelope,
             Reply: lambda peer, item: self.outgoing.on_reply(item),
@@ -153,7 +156,7 @@ class Router:
 
     def is_live(self, incarnation: str) -> bool:
         """Whether the view takes that incarnation for alive."""
-        return incarnation in self.system.members
+        return incarnation in self.system.members and incarnation not in self._leaving
 
     def is_reachable(self, incarnation: str) -> bool:
         """Whether a connection to that host stands at this moment."""
@@ -181,10 +184,11 @@ class Router:
         """The live hosts of a new view; those that are gone lose their sessions."""
         gone = [incarnation for incarnation in self._peers if incarnation not in peers]
         self._peers = peers
+        self._leaving &= peers.keys()
         for incarnation in gone:
             if self.links is not None:
                 self.links.drop(incarnation, "the cluster takes it for dead")
-            self._lost(incarnation, "its host is dead", set())
+            self._lost(incarnation, "its host is dead", frozenset())
 
     def on_items(self, peer: Peer, items: Sequence[Item]) -> None:
         """See wire.ports.LinkHandler."""
@@ -199,13 +203,38 @@ class Router:
 
     def on_lost(self, peer: Peer, reason: str) -> None:
         """See wire.ports.LinkHandler."""
-        self._lost(peer.incarnation, reason, set())
+        unsent = self.links.unsent(peer.incarnation) if self.links is not None else frozenset()
+        self._lost(peer.incarnation, reason, unsent)
 
     def on_room(self, peer: Peer) -> None:
         """See wire.ports.LinkHandler."""
         self.outgoing.room(peer.incarnation)
 
-    def _lost(self, incarnation: str, why: str, unsent: set[tuple[int, int]]) -> None:
+    async def take_leave(self, timeout_s: float) -> None:
+        """Ask every other host to send nothing more here, and answer what is under way until
+        each has said that it has all its answers (rule 15)."""
+        system = self.system
+
+        async def part(incarnation: str) -> None:
+            try:
+                await self.requests.ask(incarnation, "goodbye", None, timeout_s)
+            except RoostError as exc:
+                log.info("no goodbye from %s: %s", system.name_of(incarnation), exc)
+
+        async with trio.open_nursery() as nursery:
+            for incarnation in list(system.members):
+                if incarnation != system.me.incarnation:
+                    nursery.start_soon(part, incarnation)
+
+    async def _goodbye(self, peer: Peer, body: object) -> bool:
+        """A host leaves: route around it, and answer once nothing is under way to it."""
+        self._leaving.add(peer.incarnation)
+        self.outgoing.avoid(peer.incarnation)
+        while peer.incarnation in self._leaving and self.outgoing.has_flight(peer.incarnation):
+            await trio.sleep(GOODBYE_POLL_S)
+        return True
+
+    def _lost(self, incarnation: str, why: str, unsent: Collection[tuple[int, int]]) -> None:
         self.outgoing.lost(incarnation, why, unsent)
         self.receiver.lost(incarnation)
         self.requests.lost(incarnation)
