@@ -16,6 +16,7 @@ from placement.records import (
     Location,
     Member,
     MemberState,
+    Reminder,
     Renewal,
     Stored,
     View,
@@ -124,6 +125,48 @@ class Registry(Protocol):
     ) -> tuple[list[tuple[str, Location]], str]:
         """A page of (actor, location) whose name starts with ``prefix``, and the next cursor
         ("" at the end). Pages may exceed ``limit`` a little; actors may come and go between."""
+
+    @property
+    def generation(self) -> int:
+        """The generation that this registry object speaks for; 0 before it has heard of any."""
+
+    async def assert_owned(self, me: str, owned: Sequence[tuple[str, int]]) -> list[bool]:
+        """In a new generation (rule 9): write each (actor, epoch) that ``me`` runs as located
+        at exactly that, unless it is located at a higher epoch: then False, and ``me`` must end
+        it. ``me`` has joined the generation first."""
+
+    async def bury_proven(self, incarnation: str) -> bool:
+        """Declare a member dead on proof from outside (rule 16), whatever its counter says.
+        True if it is dead now, by whomever."""
+
+    async def keep_spec(self, me: str, actor: str, epoch: int, spec: bytes) -> bool:
+        """Make ``actor`` durable: keep ``spec`` (at most 64 KiB) until ``end_durable``. False
+        if it is not located at exactly (me, epoch)."""
+
+    async def end_durable(self, me: str, actor: str, epoch: int) -> bool:
+        """Release the location and delete the spec and reminders, in one step, if it is still
+        located at exactly (me, epoch); the saved state stays."""
+
+    async def specs(
+        self, ranges: Sequence[tuple[int, int]], limit: int
+    ) -> list[tuple[str, bytes, Location | None]]:
+        """Durable actors whose stable_hash lies in one of ``ranges`` (first, last; inclusive),
+        by hash within each, with spec and location, up to ``limit``: ask again from the last
+        one's hash to page. Reads those ranges only, never all actors."""
+
+    async def set_reminder(self, actor: str, name: str, after_s: float, every_s: float) -> None:
+        """Remind ``actor`` after ``after_s`` by the server's clock, then each ``every_s`` if
+        that is above 0. Replaces the reminder of that name."""
+
+    async def drop_reminder(self, actor: str, name: str) -> bool:
+        """Forget it; whether it was there."""
+
+    async def due_reminders(self, limit: int) -> list[Reminder]:
+        """The reminders whose time has come, the longest due first."""
+
+    async def reminder_fired(self, reminder: Reminder) -> None:
+        """It was delivered: set it to its next time, or forget it. Does nothing if it was
+        changed or set anew meanwhile, or reported before."""
 
     def on_change(self, callback: Callable[[int, int], None]) -> None:
         """Call back with (generation, version) when the view may have changed. A hint: it can be

@@ -83,6 +83,15 @@ class Renewal(NamedTuple):
     counters: dict[str, int]
 
 
+class Reminder(NamedTuple):
+    """A durable timer that is due. ``due_ms`` identifies this firing (server's clock)."""
+
+    actor: str
+    name: str
+    due_ms: int
+    every_s: float
+
+
 class Load(msgspec.Struct, frozen=True):
     """What a host tells of itself each HEARTBEAT_INTERVAL; not part of the view."""
 
