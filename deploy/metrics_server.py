@@ -43,15 +43,22 @@ async def serve_metrics(
 async def _answer_one(
     source: Source, limiter: trio.CapacityLimiter, stream: trio.SocketStream
 ) -> None:
-    with trio.move_on_after(REQUEST_TIMEOUT_S):
-        try:
-            async with limiter, stream:
-                head = await _read_head(stream)
-                if head is not None:
-                    await stream.send_all(respond(head, source))
-                    await stream.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+    async with stream:
+        # Twice: whoever holds a place leaves it after once.
+        with trio.move_on_after(2 * REQUEST_TIMEOUT_S):
+            async with limiter:
+                with trio.move_on_after(REQUEST_TIMEOUT_S):
+                    await _answer(source, stream)
+
+
+async def _answer(source: Source, stream: trio.SocketStream) -> None:
+    try:
+        head = await _read_head(stream)
+        if head is not None:
+            await stream.send_all(respond(head, source))
+            await stream.send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
 
 
 async def _read_head(stream: trio.SocketStream) -> bytes | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 SERVICE_LABEL = "kubernetes.io/service-name"
+ALONE = "running from Redis heartbeats alone"
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,13 @@ def find_api(
     environ: Mapping[str, str], url: str = "", account: Path = SERVICE_ACCOUNT
 ) -> ApiServer | NoCluster:
     """The API server: ``url`` (``kubectl proxy`` serves one), else the pod's own, else none."""
-    alone = "running from Redis heartbeats alone"
     if url:
         return ApiServer(url.rstrip("/"))
     if not environ.get("KUBERNETES_SERVICE_HOST"):
-        return NoCluster(f"no Kubernetes API in reach (KUBERNETES_SERVICE_HOST is unset): {alone}")
+        return NoCluster(f"no Kubernetes API in reach (KUBERNETES_SERVICE_HOST is unset): {ALONE}")
     for name in ("token", "ca.crt"):
         if not (account / name).is_file():
-            return NoCluster(f"no Kubernetes API in reach ({account / name} is missing): {alone}")
+            return NoCluster(f"no Kubernetes API in reach ({account / name} is missing): {ALONE}")
     return ApiServer()
 
 

@@ -6,8 +6,7 @@ import logging
 
 import trio
 
-from deploy.watch.api import ApiError
-from deploy.watch.config import ApiServer, NoCluster, WatchConfig
+from deploy.watch.config import ALONE, ApiServer, NoCluster, WatchConfig
 from deploy.watch.keeper import Keeper
 from deploy.watch.watcher import Watcher, grace_problem, read_own_pod
 from placement.ports import Registry
@@ -28,7 +27,8 @@ async def run_watch(
 ) -> None:
     """Watch for ever, and let ``keeper`` write what is found; at once over when there is no
     cluster, which is logged. ``pod``: this host's own, whose grace period is compared with
-    ``drain_timeout_s``. Trouble with the API is logged and never raised.
+    ``drain_timeout_s``. Trouble with the API is logged and never raised; a bug ends the watch and
+    not the host, which can do without.
     """
     if isinstance(found, NoCluster):
         log.info(found.reason)
@@ -40,7 +40,12 @@ async def run_watch(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run)
         nursery.start_soon(_check_grace, found, config, crossing, pod, drain_timeout_s)
-        await crossing.cross(watcher.run, found)
+        try:
+            await crossing.cross(watcher.run, found)
+        except ImportError as exc:
+            log.error("the endpoint watch needs roost[k8s] (%s): %s", exc, ALONE)
+        except Exception:
+            log.exception("the endpoint watch has ended: %s", ALONE)
 
 
 async def _check_grace(
@@ -48,7 +53,7 @@ async def _check_grace(
 ) -> None:
     try:
         own = await crossing.cross(read_own_pod, server, config, pod)
-    except ApiError as exc:
+    except Exception as exc:  # of no consequence, and the watch tells of the same trouble
         log.debug("the pod's grace period is not known: %s", exc)
         return
     if problem := grace_problem(own, drain_timeout_s):

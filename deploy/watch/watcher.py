@@ -60,10 +60,10 @@ class Watcher:
         api = Api(server, self._config)
         collections = (slices_of(self._config), pods_of(self._config))
         try:
-            await asyncio.gather(*(
-                Reflector(api, collection, stream, self._config).run()
-                for collection, stream in zip(collections, self._streams, strict=True)
-            ))  # fmt: skip
+            async with asyncio.TaskGroup() as tasks:
+                for collection, stream in zip(collections, self._streams, strict=True):
+                    reflector = Reflector(api, collection, stream, self._config)
+                    tasks.create_task(reflector.run())
         finally:
             if self._timer:
                 self._timer.cancel()

@@ -236,3 +236,29 @@ def test_a_drain_longer_than_the_grace_period_is_told(caplog: pytest.LogCaptureF
                         await trio.sleep(0.01)
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ModuleNotFoundError("No module named 'kubernetes'"), "needs roost[k8s]"),
+        (RuntimeError("a bug"), "the endpoint watch has ended"),
+    ],
+    ids=["not installed", "a bug"],
+)
+def test_a_watch_that_cannot_go_on_does_not_take_its_host_along(
+    error: Exception, line: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("deploy.watch.watcher.Api", fail)
+
+    async def main() -> None:
+        async with open_crossing() as crossing, serving(crossing) as api, watching(api, crossing):
+            with trio.fail_after(10):
+                while line not in caplog.text:
+                    await trio.sleep(0.01)
+
+    run(main)
+    assert "running from Redis heartbeats alone" in caplog.text
