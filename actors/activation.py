@@ -6,6 +6,7 @@ is in lifecycle.py.
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ from wire.errors import (
     NotDelivered,
     OutcomeUnknown,
     RoostError,
+    Unavailable,
 )
 from wire.ids import ActorId
 from wire.items import Mode, Refusal
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 WATCH = "$watch"
 STOP = "$stop"
+
+log = logging.getLogger("roost.actors")
 
 
 class Phase(Enum):
@@ -156,7 +160,9 @@ class Activation(Sender):
 
     def _bind(self, call: InCall) -> bool:
         """Find the handler; False when the message has been dealt with."""
-        if call.method[:1] == "$" and call.method != SPAWN:
+        if _is_systems(call):
+            if self.phase is Phase.CLAIMING:
+                return True  # it may yet have to go where the actor is
             self._system_message(call)
             return False
         try:
@@ -180,17 +186,34 @@ class Activation(Sender):
         else:
             call.fail(InvalidArgument(f"{call.method!r} is no message that actors know"))
 
+    def take_system_messages(self) -> None:
+        """The actor is this host's: do what the system's own messages ask that came on trial."""
+        queue, self.queue = self.queue, None
+        for call in queue or ():
+            if _is_systems(call):
+                self._system_message(call)
+            else:
+                self.queue = self.queue or deque()
+                self.queue.append(call)
+
+    def take_waiting(self) -> deque[InCall]:
+        """The messages that wait, in the order in which they would run; they are the caller's."""
+        waiting = deque([*(self.urgent or ()), *(self.queue or ())])
+        self.queue = self.urgent = None
+        return waiting
+
     def _is_reentrant(self, call: InCall) -> bool:
         return call.spec.reentrant or self.kind.options.reentrant
 
     def _would_wait_for_itself(self, call: InCall) -> bool:
-        if self._is_reentrant(call) or self.running < self.kind.options.max_concurrency:
+        is_free = self._is_reentrant(call) or self.running < self.kind.options.max_concurrency
+        if is_free and self.phase is Phase.ACTIVE:  # else it waits for a hook to end, as all do
             return False
         return any(c._token and c._token in call.chain for c in self.active)
 
     def fire(self, call: Internal) -> None:
         """A turn that the actor gave itself."""
-        if self.phase is Phase.ACTIVE and self.refusal() is None:
+        if self.phase in (Phase.STARTING, Phase.ACTIVE) and self.refusal() is None:
             if self.queue is None:
                 self.queue = deque()
             self.queue.append(call)
@@ -271,15 +294,27 @@ class Activation(Sender):
         try:
             await self._run(call)
         except Exception as exc:
-            call.fail(_actor_error(exc))
-            self.system.lifecycle.handler_raised(self, exc)
+            self._raised(call, exc)
         except trio.Cancelled:
             call.fail(OutcomeUnknown(f"{self.id}.{call.method} was cancelled: its actor stopped"))
             raise
+        except BaseExceptionGroup as exc:
+            _, rest = exc.split(trio.Cancelled)
+            if not isinstance(rest, Exception):
+                call.fail(OutcomeUnknown(f"{self.id}.{call.method} was cancelled"))
+                raise
+            self._raised(call, rest)  # it was cancelled, and raised while it cleaned up
+            await trio.lowlevel.checkpoint_if_cancelled()
         finally:
             call.running = False
             self.active.remove(call)
             CURRENT.set(None)
+
+    def _raised(self, call: InCall, exc: Exception) -> None:
+        if call.mode == Mode.TELL:
+            log.error("%s.%s raised, and nobody waits for it", self.id, call.method, exc_info=exc)
+        call.fail(_actor_error(exc))
+        self.system.lifecycle.handler_raised(self, exc)
 
     async def _run(self, call: InCall) -> None:
         if isinstance(call, Internal):
@@ -291,25 +326,32 @@ class Activation(Sender):
             call.fail(exc)
             return
         if self.system.interceptors:
-            await self.system.interceptors.around_turn(self, call, args, kwargs)
+            result = await self.system.interceptors.around_turn(self, call, args, kwargs)
         else:
-            await self.invoke(call, args, kwargs)
+            result = await self.invoke(call, args, kwargs)
+        payload = b"" if call.spec.mode is Mode.STREAM else self._encode_result(call, result)
+        if self.kind.options.persist == "turn" and not await self._is_saved(call):
+            return
+        if self.system.is_serving():
+            call.reply(call.content, payload)
 
-    async def invoke(self, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Call the handler, save if its kind saves each turn, and reply."""
+    async def invoke(self, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the handler; returns its result, or None once its stream has ended."""
         spec = call.spec
         if spec.mode is Mode.STREAM:
             await self._stream(call, spec.function(self.actor, *args, **kwargs))
-            payload = b""
-        else:
-            result = spec.function(self.actor, *args, **kwargs)
-            if spec.is_async:
-                result = await result
-            payload = self._encode_result(call, result)
-        if self.kind.options.persist == "turn":
+            return None
+        result = spec.function(self.actor, *args, **kwargs)
+        return await result if spec.is_async else result
+
+    async def _is_saved(self, call: InCall) -> bool:
+        """Save what the turn changed; if that fails, its caller must not take it for done."""
+        try:
             await self.system.lifecycle.save(self)
-        if self.system.is_serving():
-            call.reply(call.content, payload)
+        except (NotDelivered, Unavailable) as exc:
+            call.fail(OutcomeUnknown(f"{self.id}.{call.method} ran, but its state is lost: {exc}"))
+            return False
+        return True
 
     async def _stream(self, call: InCall, items: Any) -> None:
         try:
@@ -349,7 +391,7 @@ class Activation(Sender):
 
     def open_nursery(self) -> ActorNursery:
         """The nursery of background tasks, opened at its first use."""
-        if self._nursery is None:
+        if self._nursery is None or self._nursery.is_over:
             if self.phase not in (Phase.STARTING, Phase.ACTIVE, Phase.QUIESCING):
                 raise NotDelivered(f"{self.id} is {self.phase.value}: it can start no tasks")
             self._nursery = ActorNursery(self, self.system.nursery)
@@ -357,11 +399,19 @@ class Activation(Sender):
 
     async def close_nursery(self) -> None:
         """Cancel timers and background tasks, and wait for the latter."""
-        for timer in list(self._timers or ()):
-            timer.cancel()
+        self.cancel_timers()
         if self._nursery is not None:
             await self._nursery.aclose()
             self._nursery = None
+
+    def cancel_timers(self) -> None:
+        for timer in list(self._timers or ()):
+            timer.cancel()
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether anything of it runs: turns, hooks, a nursery."""
+        return bool(self.running or self.active or self._nursery is not None)
 
     @property
     def has_background(self) -> bool:
@@ -392,6 +442,8 @@ class Activation(Sender):
     def set_timer(
         self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
     ) -> Timer:
+        if self.phase in (Phase.STOPPING, Phase.ENDED):
+            raise NotDelivered(f"{self.id} is {self.phase.value}: it can set no timers")
         timer = Timer(self, method, after_s, every_s)
         self._timers = {**(self._timers or {}), timer: None}
         return timer
@@ -420,6 +472,11 @@ class Activation(Sender):
     def expire(self) -> None:
         """Time to look whether it is idle (called by the wheel)."""
         self.system.lifecycle.idle_check(self)
+
+
+def _is_systems(call: InCall) -> bool:
+    """Whether the message is one of the system's own, which no handler sees."""
+    return call.method[:1] == "$" and call.method != SPAWN
 
 
 def _wrong_mode(id: ActorId, call: InCall, has: Mode) -> str:

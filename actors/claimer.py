@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.activation import Activation, Phase
+from actors.reasons import Reason
 from placement.ports import Claim, Fenced, RegistryError
 from placement.records import Claimed, Held
 
@@ -68,6 +69,8 @@ class Claimer:
             )
         except Fenced as exc:
             system.fenced(str(exc))
+            for activation in batch:  # those begun since, by a host that knew already
+                system.lifecycle.kill(activation, Reason.FENCED)
             return
         except RegistryError as exc:
             log.warning("claims wait: %s", exc)

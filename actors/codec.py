@@ -109,7 +109,7 @@ class Signature:
     __slots__ = ("_exact", "_hooks", "_named", "_names", "_positional", "_types", "result", "where")
 
     def __init__(self, kind: str, spec: HandlerSpec, hints: dict[str, Any], hooks: Hooks) -> None:
-        self.where = f"{kind}.{spec.name}"
+        self.where = f"{kind}.{spec.name.replace('$', 'on_')}"
         self._hooks = hooks
         self._names = [p.name for p in spec.parameters]
         self._types = [
@@ -189,18 +189,21 @@ class Signature:
 
     def _explain(self, problem: str) -> str:
         """msgspec's words with our parameter names in them."""
+        match = _INSIDE.search(problem)
+        if match:
+            what, index, name, rest = match.groups()
+            if index is not None:
+                position = int(index)
+                name = self._names[position] if position < len(self._names) else f"#{index}"
+            return f"argument {name!r}{' at ' + rest if rest else ''}: {what}"
+        match = _TOO_FEW.search(problem)
+        if match and int(match[1]) < len(self._names):
+            return f"missing argument {self._names[int(match[1])]!r}"
         for pattern, form in _EXPLANATIONS:
             match = pattern.search(problem)
             if match:
                 return form.format(*match.groups(), takes=len(self._names))
-        match = re.search(r"(.*) - at `\$(?:\[(\d+)\]|\.(\w+))(.*)`", problem, re.DOTALL)
-        if not match:
-            return problem
-        what, index, name, rest = match.groups()
-        if index is not None:
-            position = int(index)
-            name = self._names[position] if position < len(self._names) else f"#{index}"
-        return f"argument {name!r}{' at ' + rest if rest else ''}: {what}"
+        return problem
 
 
 _NO_KWARGS: dict[str, Any] = {}
@@ -208,10 +211,13 @@ _EMPTY: dict[int, bytes] = {Content.MSGPACK: b"\x90", Content.JSON: b"[]"}
 _EXPLANATIONS = (
     (re.compile(r"missing required field `(\w+)`"), "missing argument {0!r}"),
     (re.compile(r"contains unknown field `(.+?)`"), "unexpected argument {0!r}"),
-    (re.compile(r"`array` of at least length \d+, got (\d+)"), "takes {takes} arguments, got {0}"),
     (re.compile(r"`array` of at most length \d+, got (\d+)"), "takes {takes} arguments, got {0}"),
     (re.compile(r"`array` of length [\d to]+, got (\d+)"), "takes {takes} arguments, got {0}"),
 )
+
+
+_INSIDE = re.compile(r"(.*) - at (?:`key` in )?`\$(?:\[(\d+)\]|\.(\w+))(.*)`", re.DOTALL)
+_TOO_FEW = re.compile(r"`array` of at least length \d+, got (\d+)")
 
 
 def _result_type(hint: Any, spec: HandlerSpec) -> Any:

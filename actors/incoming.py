@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from wire.errors import DeadlineExceeded, RoostError
+from wire.errors import DeadlineExceeded, NotDelivered, RoostError
 from wire.items import Chunk, Failure, Item, Mode, Reply
 
 if TYPE_CHECKING:
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from actors.calls import Call
     from actors.kinds import BoundSpec
     from actors.router import Router
-    from actors.workers import Worker
 
 #: The call that the current task runs for; background tasks inherit it and may outlive it.
 CURRENT: ContextVar[InCall | None] = ContextVar("roost_current_call", default=None)
+
+
+class Cancellable(Protocol):
+    """What runs a turn: a worker, or the scope of a hook."""
+
+    def cancel(self) -> None: ...
 
 
 class InCall:
@@ -56,7 +61,7 @@ class InCall:
         self.tick = 0
         self.done = False
         self.running = False
-        self.worker: Worker | None = None
+        self.worker: Cancellable | None = None
         self.task: trio.lowlevel.Task | None = None  # a stream's turn that waits for credit
         self._token = ""
 
@@ -150,7 +155,9 @@ class LocalInCall(InCall):
         self.out.finished(content, payload)
 
     def _fail(self, error: RoostError) -> None:
-        self.out.failed(error)
+        out, self.out.local = self.out, None
+        if not (isinstance(error, NotDelivered) and out.router.outgoing.again(out)):
+            out.failed(error)
 
     def _chunk(self, content: int, payload: bytes) -> None:
         self.out.chunk(content, payload)

@@ -28,7 +28,10 @@ class CallInfo:
 
 
 class Interceptor:
-    """Override one or both. Await ``proceed()`` once and return what it returned (or not)."""
+    """Override one or both. Await ``proceed()`` and return what it returned, or something else.
+
+    What is returned is the call's result; around a stream it is None and means nothing.
+    """
 
     async def call(self, info: CallInfo, proceed: Proceed) -> Any:
         """Around an ask, on the caller's side."""
@@ -50,13 +53,13 @@ class Interceptors:
 
     async def around_turn(
         self, activation: Activation, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    ) -> Any:
         info = CallInfo(activation.id, call.method, dict(call.headers or {}), args, kwargs)
 
-        async def innermost() -> None:
-            await activation.invoke(call, info.args, info.kwargs)
+        async def innermost() -> Any:
+            return await activation.invoke(call, info.args, info.kwargs)
 
-        await self._nest([i.turn for i in self._all], info, innermost)()
+        return await self._nest([i.turn for i in self._all], info, innermost)()
 
     async def around_call(
         self, bound: BoundAsk, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -7,15 +7,16 @@ released after, and only then may another message start it again.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from actors import supervision
-from actors.activation import Activation, Phase
+from actors.activation import STOP, Activation, Phase
 from actors.actor import Actor
 from actors.codec import encode
-from actors.inbox import Inbox
 from actors.incoming import CURRENT, InCall
 from actors.reasons import Reason, Terminated
 from actors.supervision import Directive, Escalate, Restart, Stop
@@ -38,12 +39,13 @@ SAVE_RETRY_S = 0.25
 class Life:
     """What saving needs to remember of one activation."""
 
-    __slots__ = ("lock", "save_no", "saved")
+    __slots__ = ("crash", "lock", "save_no", "saved")
 
     def __init__(self, saved: int | None) -> None:
         self.save_no = 0
         self.saved = saved  # hash of what is stored, to skip a save that changes nothing
         self.lock: trio.Lock | None = None
+        self.crash: Exception | None = None  # of a background task while on_activate ran
 
 
 class Lifecycle:
@@ -58,6 +60,7 @@ class Lifecycle:
     def claimed(self, activation: Activation, epoch: int, stored: Stored | None) -> None:
         """The claim is won: make the actor, restore it, and let it run."""
         activation.epoch = epoch
+        activation.take_system_messages()
         try:
             self._make(activation, stored)
         except Exception as exc:
@@ -99,23 +102,38 @@ class Lifecycle:
         activation.actor.state = decoder.decode(Content.MSGPACK, body)  # type: ignore[attr-defined]
 
     async def _activate(self, activation: Activation) -> None:
-        """Run on_activate; calls that wait for this start count as a cycle."""
-        pseudo = InCall(activation, "on_activate", Mode.TELL, 0, b"", float("inf"))
-        pseudo.running = True
-        activation.active.append(pseudo)
-        CURRENT.set(pseudo)
-        try:
-            await activation.actor.on_activate()
-        except Exception as exc:
-            activation.active.remove(pseudo)
-            if activation.phase is Phase.STARTING:
-                await activation.close_nursery()
-                self._could_not_start(activation, exc)
+        activation.life.crash = None
+        error = await self._hook(activation, "on_activate", activation.actor.on_activate)
+        error = error or activation.life.crash
+        if activation.phase is not Phase.STARTING:
             return
-        pseudo.running = False
-        activation.active.remove(pseudo)
-        if activation.phase is Phase.STARTING:
+        if error is not None:
+            self._could_not_start(activation, error)
+        else:
             self.started(activation)
+
+    async def _hook(
+        self, activation: Activation, name: str, hook: Callable[..., Awaitable[None]], *args: Any
+    ) -> Exception | None:
+        """Run a hook of the actor as a turn of its own; returns what it raised.
+
+        Calls that it makes are the actor's, calls that wait for it are cycles, kill() cancels it.
+        """
+        call = InCall(activation, name, Mode.TELL, 0, b"", math.inf)
+        try:
+            with trio.CancelScope() as call.worker:
+                call.running = True
+                activation.active.append(call)
+                CURRENT.set(call)
+                await hook(*args)
+        except Exception as exc:
+            return exc
+        finally:
+            call.running = False
+            activation.active.remove(call)
+            CURRENT.set(None)
+            self.quiet(activation)
+        return None
 
     def started(self, activation: Activation) -> None:
         """It may run: admit what came on trial, start ``run()``, watch for idleness."""
@@ -126,10 +144,8 @@ class Lifecycle:
         if activation.inbox is not None:
             self._system.router.confirm_all(activation)
         if activation.kind.has_run:
-            CURRENT.set(None)
-            activation.open_nursery().start_soon(
-                self._run, activation, name=f"run of {activation.id}"
-            )
+            run = activation.actor.run  # type: ignore[attr-defined]
+            activation.open_nursery().start_soon(run, name=f"run of {activation.id}")
         self._watch_idleness(activation)
         if activation.stop_reason is not None:
             self.quiet(activation)
@@ -144,24 +160,23 @@ class Lifecycle:
             activation.phase = Phase.STARTING
             self._system.nursery.start_soon(self._activate, activation)
 
-    async def _run(self, activation: Activation) -> None:
-        pseudo = InCall(activation, "run", Mode.TELL, 0, b"", float("inf"))
-        CURRENT.set(pseudo)
-        await activation.actor.run()  # type: ignore[attr-defined]
-
     def _could_not_start(self, activation: Activation, exc: Exception) -> None:
-        why = f"{activation.id} could not start: {type(exc).__name__}: {exc}"
+        why = f"{activation.id} could not start: {_say(exc)}"
         log.error(why, exc_info=exc, extra={"actor": str(activation.id)})
         self._system.record_failure(activation, why)
         self._fail_waiting(activation, ActorFailed(why, {"type": type(exc).__name__}))
         self._notify(activation, Reason.FAILED, why)
         activation.phase = Phase.STOPPING
-        self._system.nursery.start_soon(self._release, activation)
+        activation.is_closing = True
+        self._system.nursery.start_soon(self._give_back, activation)
+
+    async def _give_back(self, activation: Activation) -> None:
+        await activation.close_nursery()
+        await self._release(activation)
 
     def _fail_waiting(self, activation: Activation, error: RoostError) -> None:
-        for queue in (activation.queue, activation.urgent):
-            while queue:
-                queue.popleft().fail(error)
+        for call in activation.take_waiting():
+            call.fail(error)
         while activation.waiters:
             activation.waiters.popleft().failed(error)
 
@@ -232,46 +247,48 @@ class Lifecycle:
 
     def stop(self, activation: Activation, reason: Reason) -> None:
         """Stop once the messages that wait have run. DRAIN also takes no new ones."""
+        if reason in (Reason.DRAIN, Reason.MOVED, Reason.SHUTDOWN):
+            activation.is_closing = True
         if activation.phase in (Phase.STOPPING, Phase.ENDED):
             return
         if activation.stop_reason is not Reason.STOPPED:
             activation.stop_reason = reason
-        if reason in (Reason.DRAIN, Reason.MOVED, Reason.SHUTDOWN):
-            activation.is_closing = True
         self.quiet(activation)
 
     def quiet(self, activation: Activation) -> None:
-        """No turn runs: go on with a stop or a restart that waited for this."""
+        """If no turn runs: go on with a stop or a restart that waited for this."""
         if activation.running or activation.active:
             return
         if self._quiet and (event := self._quiet.pop(activation, None)) is not None:
             event.set()
-        if activation.phase is Phase.ACTIVE and activation.stop_reason is not None:
-            if activation.depth == 0:
-                activation.phase = Phase.STOPPING
-                self._system.nursery.start_soon(self._stop, activation, activation.stop_reason)
-        elif activation.phase is Phase.ENDED:
-            self._system.gone(activation)
+        reason = activation.stop_reason
+        if activation.phase is Phase.ACTIVE and reason is not None and activation.depth == 0:
+            activation.phase = Phase.STOPPING
+            self._system.nursery.start_soon(self._stop, activation, reason)
 
     async def _stop(self, activation: Activation, reason: Reason) -> None:
         await activation.close_nursery()
         await self.deactivate(activation, reason)
         await self.save_before_leaving(activation)
-        await self._release(activation)
+        if activation.phase is Phase.STOPPING and activation.depth:
+            self._start_again(activation)
+        else:
+            await self._release(activation)
         if reason in (Reason.STOPPED, Reason.FAILED):
             self._notify(activation, reason, "")
         else:
-            self.end_watches(activation)
+            self.end_watches(activation, has_stopped=True)
 
     async def deactivate(self, activation: Activation, reason: Reason) -> None:
-        if not self.has_hook(activation):
+        """Run the hook, for at most deactivate_timeout_s."""
+        if activation.phase is Phase.ENDED or not self.has_hook(activation):
             return
         limit_s = self._system.config.deactivate_timeout_s
         with trio.move_on_after(limit_s) as scope:
-            try:
-                await activation.actor.on_deactivate(reason)
-            except Exception as exc:
-                log.error("%s: on_deactivate raised", activation.id, exc_info=exc)
+            hook = activation.actor.on_deactivate
+            error = await self._hook(activation, "on_deactivate", hook, reason)
+            if error is not None:
+                log.error("%s: on_deactivate raised", activation.id, exc_info=error)
         if scope.cancelled_caught:
             why = f"{activation.id}: on_deactivate took more than {limit_s:g} s and was cancelled"
             log.error(why)
@@ -279,7 +296,7 @@ class Lifecycle:
 
     async def save_before_leaving(self, activation: Activation) -> None:
         """Save, again and again while the registry is away, as long as the lease lasts."""
-        while self._system.is_serving():
+        while self._system.is_serving() and activation.phase is not Phase.ENDED:
             try:
                 await self.save(activation)
             except Unavailable as exc:
@@ -295,37 +312,37 @@ class Lifecycle:
             else:
                 return
 
+    def _start_again(self, activation: Activation) -> None:
+        """Messages came while it stopped. Its location is kept: our own claim of it is granted."""
+        system = self._system
+        activation.phase = Phase.ENDED
+        system.gone(activation)
+        again = system.start(activation.id, activation.kind)
+        again.queue, again.waiters = activation.take_waiting(), activation.waiters
+        again.inbox, activation.inbox = activation.inbox, None
+        activation.waiters = None
+        for call in again.queue:
+            call.activation = again
+        if activation.is_closing:
+            self.stop(again, Reason.DRAIN)
+
     async def _release(self, activation: Activation) -> None:
+        """Free the location and forget the activation. From here on it takes no messages."""
+        activation.is_closing = True
         while activation.phase is not Phase.ENDED:
             try:
                 await self._system.claimer.release(activation)
             except Fenced:
                 break
             except RegistryError as exc:
-                if not self._system.is_serving():
-                    break
                 log.warning("%s is not released yet: %s", activation.id, exc)
                 await trio.sleep(SAVE_RETRY_S)
             else:
                 break
-        self._ended(activation)
-
-    def _ended(self, activation: Activation) -> None:
-        """Released: start again if messages came meanwhile, else forget it."""
-        if activation.phase is Phase.ENDED:
-            return
-        activation.phase = Phase.ENDED
-        system = self._system
-        system.gone(activation)
-        if activation.is_closing:
-            system.router.turn_away(activation, "")
-        elif activation.depth or activation.waiters:
-            again = system.start(activation.id, activation.kind)
-            again.queue, again.waiters = activation.queue, activation.waiters
-            again.inbox = activation.inbox or Inbox()
-            for call in again.queue or ():
-                call.activation = again
-            activation.queue = activation.waiters = None
+        if activation.phase is not Phase.ENDED:
+            activation.phase = Phase.ENDED
+            self._system.gone(activation)
+            self._system.router.turn_away(activation, "")
 
     def kill(self, activation: Activation, reason: Reason) -> None:
         """End it at once: cancel what runs, save nothing, release nothing."""
@@ -333,6 +350,7 @@ class Lifecycle:
             return
         activation.phase = Phase.ENDED
         activation.is_closing = True
+        activation.cancel_timers()
         gone = NotDelivered(f"{activation.id} is gone from this host ({reason.value})")
         self._fail_waiting(activation, gone)
         for call in list(activation.active):
@@ -340,13 +358,17 @@ class Lifecycle:
             call.fail(OutcomeUnknown(why))
             if call.worker is not None:
                 call.worker.cancel()
-        self.end_watches(activation)
-        self._system.nursery.start_soon(self._bury, activation)
+        self.end_watches(activation, has_stopped=self._system.is_serving())
+        if activation.has_tasks:
+            self._system.nursery.start_soon(self._bury, activation)
+        else:
+            self._system.gone(activation)
 
     async def _bury(self, activation: Activation) -> None:
         with trio.CancelScope(shield=True):
             await activation.close_nursery()
-        self.quiet(activation)
+            await self.wait_quiet(activation)
+        self._system.gone(activation)
 
     def lost_ownership(self, activation: Activation) -> None:
         """The registry says that another owns the actor: this activation must not go on."""
@@ -366,6 +388,9 @@ class Lifecycle:
     def crashed(self, activation: Activation, exc: Exception) -> None:
         """``run()`` or a background task raised."""
         log.error("%s crashed", activation.id, exc_info=exc, extra={"actor": str(activation.id)})
+        if activation.phase is Phase.STARTING:
+            activation.life.crash = exc  # it has not started, and never will
+            self.cancel_turns(activation)
         if activation.phase is not Phase.ACTIVE:
             return
         now = trio.current_time()
@@ -407,8 +432,7 @@ class Lifecycle:
     async def wait_quiet(self, activation: Activation) -> None:
         """Wait until none of its turns runs."""
         while activation.active or activation.running:
-            self._quiet[activation] = event = trio.Event()
-            await event.wait()
+            await self._quiet.setdefault(activation, trio.Event()).wait()
 
     async def _stop_failed(self, activation: Activation, why: str) -> None:
         await self._quiesce(activation)
@@ -447,11 +471,15 @@ class Lifecycle:
             else:
                 call.reply(call.content, encode(call.content, True))
 
-    def end_watches(self, activation: Activation) -> None:
-        """The actor goes on elsewhere: watchers must look for it anew."""
+    def end_watches(self, activation: Activation, *, has_stopped: bool = False) -> None:
+        """The actor is not here any more: watchers must look for it anew. ``has_stopped``: it
+        runs nowhere until its next message, which is all that stop() asks for."""
         watchers, activation.watchers = activation.watchers, None
         for call in watchers or ():
-            call.fail(NotDelivered(f"{activation.id} has left this host"))
+            if has_stopped and call.method == STOP:
+                call.reply(call.content, encode(call.content, True))
+            else:
+                call.fail(NotDelivered(f"{activation.id} has left this host"))
 
     def _watch_idleness(self, activation: Activation) -> None:
         idle_after_s = self._idle_after_s(activation)

@@ -6,10 +6,14 @@ It is opened at its first use, since a nursery and its task cost more than a who
 from __future__ import annotations
 
 import contextvars
+import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
+
+from actors.incoming import CURRENT, InCall
+from wire.items import Mode
 
 if TYPE_CHECKING:
     from actors.activation import Activation
@@ -18,13 +22,15 @@ if TYPE_CHECKING:
 class ActorNursery:
     """Like a trio.Nursery that is open as long as the actor is active here.
 
-    A task that raises crashes the actor: its kind's supervision decides what follows.
+    A task that raises crashes the actor: its kind's supervision decides what follows. Calls that
+    the tasks make are the actor's, but belong to no call that it runs: nobody waits for them.
     """
 
     def __init__(self, activation: Activation, parent: trio.Nursery) -> None:
         self._activation = activation
         self._nursery: trio.Nursery | None = None
         self._early: list[Callable[[], None]] = []
+        self._nobodys = InCall(activation, "background", Mode.TELL, 0, b"", math.inf)
         self._opened = trio.Event()
         self._closed = trio.Event()
         self.cancel_scope = trio.CancelScope()
@@ -34,16 +40,17 @@ class ActorNursery:
         self, function: Callable[..., Awaitable[Any]], *args: Any, name: object = None
     ) -> None:
         """Start a background task; see trio.Nursery.start_soon."""
-        if self._nursery is not None:
-            self._nursery.start_soon(function, *args, name=name)
-            return
         context = contextvars.copy_context()
+        context.run(CURRENT.set, self._nobodys)
 
         def start() -> None:
             assert self._nursery is not None
             context.run(self._nursery.start_soon, function, *args, name=name)
 
-        self._early.append(start)
+        if self._nursery is not None:
+            start()
+        else:
+            self._early.append(start)
 
     async def start(
         self, function: Callable[..., Awaitable[Any]], *args: Any, name: object = None
@@ -51,7 +58,16 @@ class ActorNursery:
         """Start a background task and wait for its task_status.started(); see trio.Nursery."""
         await self._opened.wait()
         assert self._nursery is not None
-        return await self._nursery.start(function, *args, name=name)
+        starter = CURRENT.set(self._nobodys)
+        try:
+            return await self._nursery.start(function, *args, name=name)
+        finally:
+            CURRENT.reset(starter)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, by its cancel scope or by a crash: no task can start in it."""
+        return self._closed.is_set()
 
     @property
     def is_busy(self) -> bool:

@@ -235,11 +235,11 @@ class Outgoing:
             return
         self._confirm(call)
         error = error_from_code(failure.code, failure.message, failure.details)
-        if not error.may_have_run and failure.code == "not_delivered" and self._again(call):
+        if not error.may_have_run and failure.code == "not_delivered" and self.again(call):
             return
         call.failed(error)
 
-    def _again(self, call: Call) -> bool:
+    def again(self, call: Call) -> bool:
         """Send a call that certainly did not run once more, inside its deadline."""
         if call.done or call.mode == Mode.STREAM:
             return False
@@ -390,7 +390,7 @@ class Outgoing:
         ]  # fmt: skip
         for call in gone:
             self._forget(call)
-            if call.mode != Mode.TELL and not (call.idempotent and self._again(call)):
+            if call.mode != Mode.TELL and not (call.idempotent and self.again(call)):
                 call.failed(lost(call, why))
 
     def avoid(self, incarnation: str) -> None:

@@ -20,7 +20,7 @@ from actors.peers import PeerRequests
 from actors.receiver import Receiver
 from actors.resolver import Resolver
 from actors.routing import Ways, may_claim
-from wire.errors import MailboxFull, RoostError
+from wire.errors import MailboxFull, RoostError, Unavailable
 from wire.ids import ActorId
 from wire.items import (
     Accepted,
@@ -86,6 +86,9 @@ class Router:
 
     def submit(self, call: Call) -> None:
         """Send ``call`` on its way; what becomes of it is told to the call itself."""
+        if not self.system.serving:
+            call.failed(Unavailable(f"{call.target}.{call.method}: this host serves nothing now"))
+            return
         outs = call.sender.outs
         if outs is not None and (box := outs.get(call.target)) is not None and not box.is_idle:
             self.outgoing.push(call)  # behind what it has sent before
@@ -144,9 +147,9 @@ class Router:
         if location and self.is_live(location):
             self.ways.learn(activation.id, location)
         self.receiver.turn_away(activation, location)
-        calls = [c.out for c in activation.queue or () if isinstance(c, LocalInCall)]
+        calls = [c.out for c in activation.take_waiting() if isinstance(c, LocalInCall)]
         calls += activation.waiters or ()
-        activation.queue = activation.waiters = None
+        activation.waiters = None
         for call in calls:
             if not call.done:
                 call.local = None

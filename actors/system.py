@@ -103,7 +103,8 @@ class System:
         cannot start, and what any ask raises.
         """
         ref = self.ref(kind, key)
-        await self.ask_system(id_of(ref), SPAWN, args, kwargs)
+        payload = self.kinds.of(kind).handlers[SPAWN].signature.encode(args, kwargs)
+        await self._ask(id_of(ref), SPAWN, payload, None)
         return ref
 
     async def stop(self, ref: object) -> bool:
@@ -169,6 +170,11 @@ class System:
         if args and kwargs:
             raise InvalidArgument("give a call by name either positional or named arguments")
         payload = self.kinds.encode(kwargs or args)
+        return await self._ask(target, method, payload, timeout_s)
+
+    async def _ask(
+        self, target: ActorId, method: str, payload: bytes, timeout_s: float | None
+    ) -> Any:
         call: WaitingCall = prepare(
             self, WaitingCall, target, method, Mode.ASK, Content.MSGPACK, payload, timeout_s, None
         )
