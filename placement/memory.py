@@ -51,6 +51,7 @@ class MemoryStore:
         self.loads.clear()
         if not keep_data:
             self.version = 0
+            self.gone.clear()
             self.locations.clear()
             self.stored.clear()
         self.changed()

@@ -51,7 +51,7 @@ def op(name: str, *args: st.SearchStrategy[Any], epoch: bool = False) -> st.Sear
     return st.builds(Op, st.just(name), hosts, st.tuples(*args), past)
 
 
-many_actors = st.lists(actors, max_size=4).map(tuple)
+many_actors = st.lists(actors, max_size=3, unique=True).map(tuple)
 claims = op("claim", many_actors)
 saves = op("save", actors, small, epoch=True)
 operations = st.one_of(
@@ -59,6 +59,7 @@ operations = st.one_of(
     claims,
     saves,
     saves,
+    op("transfer", actors, hosts, epoch=True),
     op("join"),
     op("rejoin"),
     op("leave"),
@@ -110,6 +111,9 @@ class Player:
         match op.name:
             case "claim":
                 return await r.claim(me, [Claim(actor) for actor in args[0]])
+            case "transfer":
+                offered = Location(self._me(args[1]), epoch)
+                return await r.claim(me, [Claim(args[0], offered)])
             case "save":
                 return await r.save(me, args[0], epoch, args[1], b"%d" % args[1])
             case "release":
@@ -158,6 +162,8 @@ class Player:
                 return ("claimed", _place(self._epochs, epoch), self._normal(stored))
             case Held(location):
                 return ("held", self._normal(location))
+            case Location("", 0):
+                return "nowhere"
             case Location(incarnation, epoch):
                 return (incarnation, _place(self._epochs, epoch))
             case Stored(epoch, save_no, data):
