@@ -87,9 +87,14 @@ class Kind:
         """The handler ``name``; raises UnknownKind naming what there is."""
         found = self.handlers.get(name)
         if found is None:
-            known = sorted(n for n in self.handlers if n != SPAWN)
-            raise UnknownKind(f"kind {self.name!r} has no handler {name!r}; it has {known}")
+            raise UnknownKind(
+                f"kind {self.name!r} has no handler {name!r}; it has {self.handler_names()}"
+            )
         return found
+
+    def handler_names(self) -> list[str]:
+        """What its refs can call."""
+        return sorted(name for name in self.handlers if name != SPAWN)
 
 
 class BoundSpec:

@@ -27,7 +27,7 @@ class KindTable:
         self.terminated = self.hooks.decoder(Terminated)
         self._by_class: dict[type, Kind] = {}
         self._hosted: dict[str, Kind] = {}
-        self._unknown: dict[str, Kind] = {}
+        self._met: dict[str, Kind] = {}  # called from here, but not hosted
         self._hosts_what_it_meets = hosts_what_it_meets
         for cls in kinds:
             self._host(cls)
@@ -50,6 +50,7 @@ class KindTable:
             if self._hosts_what_it_meets:
                 return self._host(cls)
             kind = self._by_class[cls] = compile_kind(cls, self.hooks)
+            self._met[kind.name] = kind
         return kind
 
     def hosted(self, name: str) -> Kind | None:
@@ -57,18 +58,30 @@ class KindTable:
         return self._hosted.get(name)
 
     def named(self, name: str, cls: type | None) -> Kind:
-        """The kind for a ref that arrived: by class if its type was asked for, else by name; a
-        kind that is not known here has no handlers, but its refs can travel on."""
-        if cls is not None and hasattr(cls, "__roost_kind__"):
-            return self.of(cls)
-        hosted = self._hosted.get(name)
-        if hosted is not None:
-            return hosted
-        if name not in self._unknown:
-            from actors.actor import Actor
+        """The kind for a ref that arrived, where ``cls`` was asked for (None: any).
 
-            self._unknown[name] = Kind(name, Actor, KindOptions(), {}, None, None, False, False)
-        return self._unknown[name]
+        A kind that is not known here has no handlers, but its refs can travel on. Raises
+        ValueError when it is none of ``cls``.
+        """
+        from actors.actor import Actor
+
+        if cls is None or cls is Actor:
+            return self._known(name) or self._unknown(name, Actor)
+        if not issubclass(cls, Actor):
+            raise ValueError(f"expected {cls.__qualname__}, got a ref of {name}")
+        if cls.__roost_kind__ == name:
+            return self.of(cls)
+        kind = self._known(name)
+        if kind is None or not issubclass(kind.cls, cls):
+            raise ValueError(f"expected a ref of {cls.__roost_kind__}, got one of {name}")
+        return kind
+
+    def _known(self, name: str) -> Kind | None:
+        return self._hosted.get(name) or self._met.get(name)
+
+    def _unknown(self, name: str, cls: type[Actor]) -> Kind:
+        kind = self._met[name] = Kind(name, cls, KindOptions(), {}, None, None, False, False)
+        return kind
 
     def names(self) -> tuple[str, ...]:
         """The names of the hosted kinds, sorted."""

@@ -18,7 +18,7 @@ from actors.outbox import ANY
 from actors.routing import may_claim
 from placement.ports import RegistryError
 from placement.records import Location
-from wire.errors import RoostError
+from wire.errors import RoostError, UnknownKind
 from wire.ids import ActorId, actor_id
 from wire.items import Accepted, Cancel, Envelope, Grant, Moved, Refusal, Refused, Resume
 from wire.ports import Peer
@@ -176,7 +176,7 @@ class Receiver:
         system = self._router.system
         kind = system.kinds.hosted(target.kind)
         if kind is None:
-            self._answer(key, _moved(envelope, ""))
+            self._answer(key, _no_such_kind(envelope) if system.is_local else _moved(envelope, ""))
             return None
         if system.is_full():
             self._answer(key, _refused(envelope, Refusal.NO_CAPACITY))
@@ -288,6 +288,11 @@ def _refused(envelope: Envelope, reason: Refusal) -> Refused:
 
 def _moved(envelope: Envelope, location: str) -> Refused:
     return Refused(envelope.stream, envelope.seq, envelope.attempt, Refusal.MOVED, 0, location)
+
+
+def _no_such_kind(envelope: Envelope) -> Refused:
+    what = f"kind {envelope.kind!r} ({envelope.kind}/{envelope.key}) is not known to this system"
+    return _error(envelope, UnknownKind(what))
 
 
 def _error(envelope: Envelope, exc: RoostError) -> Refused:

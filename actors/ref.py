@@ -14,7 +14,7 @@ import trio
 
 from actors.calls import Call, Sender, StreamCall, TellNowait, WaitingCall
 from actors.incoming import CURRENT
-from wire.errors import CallCycle, InvalidArgument, RoostError
+from wire.errors import ActorError, CallCycle, InvalidArgument, RoostError
 from wire.ids import ActorId
 from wire.items import Content, Mode
 
@@ -60,7 +60,7 @@ class Ref:
         spec = self._kind.handlers.get(name)
         if spec is None:
             raise AttributeError(
-                f"{self._kind.name} has no handler {name!r}; it has {sorted(self._kind.handlers)}"
+                f"{self._kind.name} has no handler {name!r}; it has {self._kind.handler_names()}"
             )
         bound: type[BoundAsk | BoundStream] = BoundStream if spec.mode is Mode.STREAM else BoundAsk
         return bound(self, spec, self._timeout_s, None)
@@ -141,7 +141,7 @@ class BoundAsk(_Bound):
         try:
             return self._spec.signature.result.decode(call.result_content, call.result_payload)
         except (ValueError, RecursionError) as exc:
-            raise InvalidArgument(f"{self._spec.signature.where}: wrong result: {exc}") from exc
+            raise _wrong(f"{self._spec.signature.where}: wrong result", exc) from exc
 
     async def tell(self, *args: Any, **kwargs: Any) -> None:
         """See actors.handlers.Method.tell."""
@@ -203,7 +203,7 @@ class RefStream:
             raise
         except (ValueError, RecursionError) as exc:
             await self.aclose()
-            raise InvalidArgument(f"{self._call.target}: wrong stream item: {exc}") from exc
+            raise _wrong(f"{self._call.target}: wrong stream item", exc) from exc
 
     async def aclose(self) -> None:
         """End the stream and cancel its handler."""
@@ -229,6 +229,11 @@ class RefStream:
     def __del__(self) -> None:
         if not self._ended and self._call is not None:
             self._leave()  # a loop that was left by break: the producer must stop too
+
+
+def _wrong(what: str, exc: Exception) -> ActorError:
+    """The actor's mistake: what it returned is not what its handler declares."""
+    return ActorError(f"{what}: {exc}", {"type": type(exc).__name__})
 
 
 def check_size(system: System, where: str, payload: bytes) -> None:

@@ -186,8 +186,6 @@ class System:
 
     def _ref_named(self, cls: type | None, name: str) -> object:
         id = parse_actor_id(name)
-        if cls is not None and issubclass(cls, Actor) and cls.__roost_kind__ != id.kind:
-            raise ValueError(f"expected a ref of {cls.__roost_kind__}, got one of {id.kind}")
         return Ref(self, self.kinds.named(id.kind, cls), id)
 
     def new_token(self) -> str:

@@ -14,12 +14,12 @@ import actors
 from actors import Actor, Reason, SystemConfig, handler
 from placement.memory import MemoryStore
 
-LOG: list[Any] = []
+log: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
 def _empty_log() -> None:
-    LOG.clear()
+    log.clear()
 
 
 class Sums(msgspec.Struct):
@@ -30,10 +30,10 @@ class Counter(Actor, idle_after_s=10):
     state: Sums
 
     async def on_activate(self) -> None:
-        LOG.append(("activate", self.key, self.state.total))
+        log.append(("activate", self.key, self.state.total))
 
     async def on_deactivate(self, reason: Reason) -> None:
-        LOG.append(("deactivate", self.key, reason))
+        log.append(("deactivate", self.key, reason))
 
     @handler
     async def add(self, n: int = 1) -> int:
@@ -72,10 +72,10 @@ async def test_an_idle_actor_is_passivated_and_its_next_message_finds_its_state(
         ref = system.ref(Counter, "a")
         assert await ref.add(3) == 3
         await trio.sleep(11)
-        assert LOG == [("activate", "a", 0), ("deactivate", "a", Reason.IDLE)]
+        assert log == [("activate", "a", 0), ("deactivate", "a", Reason.IDLE)]
         assert not system.activations
         assert await ref.add(4) == 7
-        assert LOG[2:] == [("activate", "a", 3)]
+        assert log[2:] == [("activate", "a", 3)]
 
 
 async def test_an_actor_that_gets_messages_stays(autojump_clock: MockClock) -> None:
@@ -84,14 +84,14 @@ async def test_an_actor_that_gets_messages_stays(autojump_clock: MockClock) -> N
         for _ in range(10):
             await ref.add()
             await trio.sleep(8)
-        assert LOG == [("activate", "a", 0)]
+        assert log == [("activate", "a", 0)]
 
 
 async def test_an_actor_with_a_handler_at_work_is_not_idle(autojump_clock: MockClock) -> None:
     async with actors.open_system() as system:
         ref = actors.with_timeout(system.ref(Counter, "a"), 100)
         assert await ref.slow_add(1, 50) == 1
-        assert LOG == [("activate", "a", 0)]
+        assert log == [("activate", "a", 0)]
 
 
 async def test_idle_after_s_zero_means_never(autojump_clock: MockClock) -> None:
@@ -116,7 +116,7 @@ async def test_passivate_runs_what_waits_first(autojump_clock: MockClock) -> Non
             await wait_all_tasks_blocked()
             await ref.add.tell(5)
         await trio.sleep(1)
-        assert LOG == [("activate", "a", 0), ("deactivate", "a", Reason.IDLE)]
+        assert log == [("activate", "a", 0), ("deactivate", "a", Reason.IDLE)]
         assert await ref.add(0) == 6
 
 
@@ -124,14 +124,14 @@ class SlowToLeave(Actor, idle_after_s=1):
     state: Sums
 
     async def on_deactivate(self, reason: Reason) -> None:
-        LOG.append("leaving")
+        log.append("leaving")
         await trio.sleep(2)
         self.state.total += 100
 
     @handler
     async def add(self, n: int) -> int:
         self.state.total += n
-        LOG.append(n)
+        log.append(n)
         return self.state.total
 
     @handler
@@ -146,11 +146,11 @@ async def test_messages_that_come_during_passivation_run_after_it_in_order(
         ref = system.ref(SlowToLeave, "a")
         await ref.leave()
         await trio.sleep(1)
-        assert LOG == ["leaving"]
+        assert log == ["leaving"]
         for n in range(1, 5):
             await ref.add.tell(n)
         assert await ref.add(5) == 115
-        assert LOG == ["leaving", 1, 2, 3, 4, 5]
+        assert log == ["leaving", 1, 2, 3, 4, 5]
 
 
 async def test_a_message_at_any_moment_of_passivation_is_not_lost(
@@ -164,7 +164,7 @@ async def test_a_message_at_any_moment_of_passivation_is_not_lost(
                 await trio.lowlevel.checkpoint()
             await trio.sleep((step // 12) * 0.5)
             await ref.add(1)
-        assert [entry for entry in LOG if entry == 1] == [1] * 60
+        assert [entry for entry in log if entry == 1] == [1] * 60
 
 
 async def test_an_epoch_grows_with_each_activation(autojump_clock: MockClock) -> None:
@@ -189,14 +189,14 @@ async def test_stop_lets_waiting_messages_run_saves_and_says_true(
             await wait_all_tasks_blocked()
             await ref.add.tell(2)
             assert await system.stop(ref) is True
-        assert LOG[-1] == ("deactivate", "a", Reason.STOPPED)
+        assert log[-1] == ("deactivate", "a", Reason.STOPPED)
         assert await ref.add(0) == 3
 
 
 async def test_stopping_what_does_not_run_says_false(autojump_clock: MockClock) -> None:
     async with actors.open_system() as system:
         assert await system.stop(system.ref(Counter, "a")) is False
-        assert LOG == []
+        assert log == []
 
 
 async def test_two_stops_at_once_both_say_true(autojump_clock: MockClock) -> None:
@@ -231,7 +231,7 @@ async def test_a_closing_system_stops_every_actor_and_saves_its_state(
     async with actors.open_system(store=store) as system:
         for n in range(5):
             await system.ref(Counter, str(n)).add(n)
-    assert sorted(e for e in LOG if e[0] == "deactivate") == [
+    assert sorted(e for e in log if e[0] == "deactivate") == [
         ("deactivate", str(n), Reason.SHUTDOWN) for n in range(5)
     ]
     async with actors.open_system(store=store) as system:
@@ -245,7 +245,7 @@ async def test_a_cancelled_system_stops_its_actors_all_the_same(autojump_clock: 
             await system.ref(Counter, "a").add(9)
             await trio.sleep_forever()
     assert trio.current_time() == pytest.approx(5)
-    assert LOG[-1] == ("deactivate", "a", Reason.SHUTDOWN)
+    assert log[-1] == ("deactivate", "a", Reason.SHUTDOWN)
     assert store.stored["Counter/a"].data
 
 
@@ -264,7 +264,7 @@ async def test_what_the_block_raises_comes_out_as_it_is(autojump_clock: MockCloc
 class Pair(Actor):
     @handler
     async def ping(self, other: Pair) -> None:
-        LOG.append(self.key)
+        log.append(self.key)
         await other.ping.tell(self.ref)
 
 
@@ -273,7 +273,7 @@ async def test_actors_that_keep_each_other_busy_do_not_keep_a_system_open(
 ) -> None:
     async with actors.open_system() as system:
         await system.ref(Pair, "a").ping.tell(system.ref(Pair, "b"))
-        while len(LOG) < 10:
+        while len(log) < 10:
             await trio.lowlevel.checkpoint()
     assert trio.current_time() < 5
 
@@ -346,7 +346,7 @@ class Hanging(Actor):
         try:
             await trio.sleep_forever()
         finally:
-            LOG.append("cancelled")
+            log.append("cancelled")
 
     @handler
     async def hi(self) -> None: ...
@@ -361,7 +361,7 @@ async def test_an_on_activate_that_hangs_costs_its_callers_their_deadline(
         assert trio.current_time() == pytest.approx(3, abs=0.1)
         system.lifecycle.kill(system.activations[system.ref(Hanging, "a").id], Reason.FENCED)
         await system.wait_empty()
-        assert LOG == ["cancelled"]
+        assert log == ["cancelled"]
 
 
 class Clinging(Actor):
@@ -372,7 +372,7 @@ class Clinging(Actor):
         try:
             await trio.sleep_forever()
         finally:
-            LOG.append("let go")
+            log.append("let go")
 
     @handler
     async def total(self) -> int:
@@ -387,7 +387,7 @@ async def test_an_on_deactivate_that_hangs_is_cancelled_and_the_state_saved(
         await ref.total()
         assert await system.stop(ref)
         assert trio.current_time() == pytest.approx(2, abs=0.1)
-        assert LOG == ["let go"]
+        assert log == ["let go"]
         assert "on_deactivate took more than 2 s" in system.failures[ref.id][0]
         assert await ref.total() == 1
 
@@ -402,7 +402,7 @@ async def test_a_killed_actor_is_gone_only_when_its_hook_is(autojump_clock: Mock
         system.lifecycle.kill(activation, Reason.FENCED)
         assert system.activations
         await system.wait_empty()
-        assert LOG == ["let go"]
+        assert log == ["let go"]
 
 
 class Grumpy(Counter):
@@ -519,14 +519,14 @@ async def test_a_state_over_the_limit_is_an_error_of_the_actor(autojump_clock: M
 
 class Spawned(Actor):
     async def on_spawn(self, name: str, n: int = 0) -> None:
-        LOG.append((name, n))
+        log.append((name, n))
 
 
 async def test_spawn_hands_its_arguments_to_on_spawn_each_time(autojump_clock: MockClock) -> None:
     async with actors.open_system() as system:
         await system.spawn(Spawned, "a", "x")
         await system.spawn(Spawned, "a", "y", n=2)
-        assert LOG == [("x", 0), ("y", 2)]
+        assert log == [("x", 0), ("y", 2)]
         with pytest.raises(actors.InvalidArgument, match="missing argument 'name'"):
             await system.spawn(Spawned, "a")
 
