@@ -18,11 +18,12 @@ import trio
 from actors.calls import Call, Sender
 from actors.codec import encode
 from actors.incoming import CURRENT, InCall, Internal, LocalInCall
-from actors.kinds import SPAWN
+from actors.kinds import REMIND, SPAWN
 from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
 from actors.reasons import Reason
 from actors.timers import Timer
+from placement.ports import RegistryError
 from wire.errors import (
     ActorError,
     CallCycle,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from actors.kinds import Kind
     from actors.system import System
 
+#: In a message's headers: the actor is (to be) durable.
+DURABLE = "roost-durable"
 WATCH = "$watch"
 STOP = "$stop"
 
@@ -65,8 +68,8 @@ class Activation(Sender):
 
     __slots__ = (
         "_nursery", "_timers", "active", "actor", "crashes", "epoch", "id", "idle_since", "inbox",
-        "is_closing", "is_spilled", "kind", "life", "phase", "queue", "running", "stop_reason",
-        "system", "threads", "tick", "urgent", "waiters", "watchers",
+        "is_closing", "is_durable", "is_spilled", "kind", "life", "phase", "queue", "running",
+        "stop_reason", "system", "threads", "tick", "urgent", "waiters", "watchers",
     )  # fmt: skip
 
     actor: Actor
@@ -86,6 +89,7 @@ class Activation(Sender):
         self.inbox: Inbox | None = None  # streams from other hosts; made when first needed
         self.stop_reason: Reason | None = None
         self.is_closing = False  # takes no new messages: they belong elsewhere
+        self.is_durable = False  # it comes back when its host is gone, and is never idle
         self.is_spilled = False  # here because another host was full
         self.watchers: list[InCall] | None = None
         self.crashes: list[float] | None = None
@@ -332,6 +336,8 @@ class Activation(Sender):
         payload = b"" if call.spec.mode is Mode.STREAM else self._encode_result(call, result)
         if self.kind.options.persist == "turn" and not await self._is_saved(call):
             return
+        if call.method == SPAWN and call.headers is not None and DURABLE in call.headers:
+            await self.system.durables.keep(self, call.content, call.payload)
         if self.system.is_serving():
             call.reply(call.content, payload)
 
@@ -417,7 +423,10 @@ class Activation(Sender):
     def has_background(self) -> bool:
         """Whether something besides messages keeps it busy."""
         return bool(
-            self._timers or self.watchers or (self._nursery is not None and self._nursery.is_busy)
+            self.is_durable
+            or self._timers
+            or self.watchers
+            or (self._nursery is not None and self._nursery.is_busy)
         )
 
     @property
@@ -462,6 +471,18 @@ class Activation(Sender):
     async def save(self) -> None:
         await self.system.lifecycle.save(self)
 
+    async def set_reminder(self, name: str, after_s: float, every_s: float) -> None:
+        try:
+            await self.system.reminders.set(self.id, name, after_s, every_s)
+        except RegistryError as exc:
+            raise Unavailable(f"reminder {name!r} of {self.id} is not stored: {exc}") from exc
+
+    async def cancel_reminder(self, name: str) -> bool:
+        try:
+            return await self.system.reminders.drop(self.id, name)
+        except RegistryError as exc:
+            raise Unavailable(f"reminder {name!r} of {self.id} may still be: {exc}") from exc
+
     def passivate(self) -> None:
         self.system.lifecycle.stop(self, Reason.IDLE)
 
@@ -476,7 +497,7 @@ class Activation(Sender):
 
 def _is_systems(call: InCall) -> bool:
     """Whether the message is one of the system's own, which no handler sees."""
-    return call.method[:1] == "$" and call.method != SPAWN
+    return call.method[:1] == "$" and call.method not in (SPAWN, REMIND)
 
 
 def _wrong_mode(id: ActorId, call: InCall, has: Mode) -> str:

@@ -65,6 +65,10 @@ class Actor:
     async def on_deactivate(self, reason: Reason) -> None:
         """Called before the actor leaves this host; its state is saved after it returns."""
 
+    async def on_reminder(self, name: str) -> None:
+        """A reminder fires. It counts once this returns, so it may come more than once."""
+        raise NotImplementedError(f"{type(self).__name__} has reminders but no on_reminder()")
+
     def snapshot(self) -> bytes | None:
         """What to save instead of ``state``; None saves ``state`` (if any). Must not block."""
         return None
@@ -121,6 +125,16 @@ class Actor:
         """Call ``method`` as a message to this actor after ``after_s`` seconds, then each
         ``every_s`` if that is above 0. In memory: it ends with the activation."""
         return self._activation.set_timer(method, after_s, every_s)
+
+    async def set_reminder(self, name: str, after_s: float, *, every_s: float = 0.0) -> None:
+        """Have ``on_reminder(name)`` called after ``after_s`` seconds, then each ``every_s`` if
+        that is above 0: even if this actor is passivated, moves, or loses its host meanwhile.
+        Replaces the reminder of that name. Raises Unavailable when it cannot be stored."""
+        await self._activation.set_reminder(name, after_s, every_s)
+
+    async def cancel_reminder(self, name: str) -> bool:
+        """Forget a reminder; whether it was there."""
+        return await self._activation.cancel_reminder(name)
 
     async def run_blocking(self, function: Callable[..., R], *args: Any) -> R:
         """Run blocking code in a thread. Stopping and moving the actor wait for it."""

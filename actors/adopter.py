@@ -132,6 +132,7 @@ class Adopter:
             stream = inbox.streams[incarnation, number] = Incoming()
             stream.expected = stream.acknowledged = expected
             stream.touched_at = now
+        activation.is_durable = offer.is_durable
         trial, activation.queue = activation.queue, deque()
         for waiting in offer.waiting:
             self._admit(activation, waiting, now)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import DURABLE, Activation, Phase
 from actors.calls import GatewayCall, Sender, WaitingCall
 from actors.kinds import SPAWN
 from actors.ref import prepare
@@ -124,7 +124,8 @@ class HostGateway:
     ) -> Described:
         call: WaitingCall = prepare(
             self._system, WaitingCall, target, SPAWN, Mode.ASK, content,
-            payload or (b"[]" if content == Content.JSON else b"\x90"), None, None,
+            payload or (b"[]" if content == Content.JSON else b"\x90"), None,
+            {DURABLE: "1"} if durable else None,
         )  # fmt: skip
         self._system.router.submit(call)
         await call.wait()

@@ -22,7 +22,13 @@ from actors.service_nursery import open_service_nursery
 from actors.system import new_incarnation
 from placement.lease import LeaseTerms
 from placement.lease_thread import LeaseKeeper, boottime_s
-from placement.ports import Fenced, RegistryError, RegistryMisconfigured
+from placement.ports import (
+    Fenced,
+    RegistryError,
+    RegistryMisconfigured,
+    RegistryUnavailable,
+    StaleGeneration,
+)
 from placement.records import Member, Renewal
 from wire.errors import ConfigError, Unavailable
 from wire.ports import Peer
@@ -138,9 +144,19 @@ class Host(Hosting):
             except trio.RunFinishedError:
                 pass  # the host is gone, and so is what would be told
 
+        def renew(counter: int) -> Renewal:
+            self.generations.renewing()
+            try:
+                return renewer.renew(me, counter)
+            except (StaleGeneration, Fenced) as exc:
+                soon(self.generations.heard)
+                if isinstance(exc, Fenced) and self.generations.is_current():
+                    raise
+                raise RegistryUnavailable(str(exc)) from exc
+
         return LeaseKeeper(
             self.terms,
-            lambda counter: renewer.renew(me, counter),
+            renew,
             on_renewal=lambda renewal, sent_at_s: soon(on_renewal, renewal),
             on_fenced=lambda reason: soon(on_fenced, reason),
             activations_remain=lambda: bool(self.system.activations),

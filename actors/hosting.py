@@ -10,14 +10,16 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import trio
 
+from actors.generation import Generations, GuardedRegistry
 from actors.membership import Keeper, Membership
 from actors.reasons import Reason
 from actors.system import System
 from placement.lease import LeaseTerms
-from placement.ports import Clock, Fenced, RegistryError
+from placement.ports import Clock, Fenced, Registry, RegistryError
 from placement.records import Member, MemberState, Renewal
 from wire.errors import Unavailable
 from wire.ports import Peer
@@ -73,7 +75,9 @@ class Hosting(ABC):
         self._drained: trio.Event | None = None
         self._cut_short = 0
         self._rejoining = trio.CancelScope()
-        self._membership = Membership(system, terms, clock, heartbeat_interval_s)
+        self.generations = Generations(system, system.registry, terms, clock)
+        system.registry = cast(Registry, GuardedRegistry(system.registry, self.generations))
+        self._membership = Membership(system, terms, clock, heartbeat_interval_s, self.generations)
         system.membership = self._membership
         system.hosting = self
 
@@ -120,8 +124,10 @@ class Hosting(ABC):
             nursery = self.system.nursery
             nursery.start_soon(self.system.run)
             nursery.start_soon(self._membership.run)
+            nursery.start_soon(self.generations.run)
             nursery.start_soon(self.system.registry.listen)
             nursery.start_soon(self._rejoin_when_fenced)
+            await self.generations.wait_claims()
             yield
         finally:
             with trio.CancelScope(shield=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: A message that every actor answers as soon as it runs; its arguments go to ``on_spawn``.
 SPAWN = "$spawn"
+#: A durable timer fires: its name goes to ``on_reminder``.
+REMIND = "$remind"
 
 OnError = Literal["resume", "restart", "stop", "escalate"]
 Persist = Literal["passivate", "turn"]
@@ -94,7 +96,7 @@ class Kind:
 
     def handler_names(self) -> list[str]:
         """What its refs can call."""
-        return sorted(name for name in self.handlers if name != SPAWN)
+        return sorted(name for name in self.handlers if name[0] != "$")
 
 
 class BoundSpec:
@@ -158,8 +160,10 @@ def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
         spec.name: BoundSpec(spec, _signature(name, cls, spec, hooks))
         for spec in handlers_of(cls).values()
     }
-    on_spawn = _spawn_spec(cls)
-    bound[SPAWN] = BoundSpec(on_spawn, _signature(name, cls, on_spawn, hooks))
+    own_hooks = {SPAWN: getattr(cls, "on_spawn", _no_arguments), REMIND: cls.on_reminder}
+    for message, function in own_hooks.items():
+        spec = _hook_spec(message, function)
+        bound[message] = BoundSpec(spec, _signature(name, cls, spec, hooks))
     return Kind(
         name=name,
         cls=cls,
@@ -175,11 +179,10 @@ def _no_arguments(actor: object) -> None:
     """on_spawn of a kind that defines none."""
 
 
-def _spawn_spec(cls: type[Actor]) -> HandlerSpec:
-    function = getattr(cls, "on_spawn", _no_arguments)
+def _hook_spec(name: str, function: Callable[..., Any]) -> HandlerSpec:
     parameters = tuple(inspect.signature(function).parameters.values())[1:]
     is_async = inspect.iscoroutinefunction(function)
-    return HandlerSpec(SPAWN, function, Mode.ASK, is_async, Options(), parameters)
+    return HandlerSpec(name, function, Mode.ASK, is_async, Options(), parameters)
 
 
 def _signature(kind: str, cls: type, spec: HandlerSpec, hooks: Hooks) -> Signature:

@@ -163,7 +163,7 @@ class Lifecycle:
     def _could_not_start(self, activation: Activation, exc: Exception) -> None:
         why = f"{activation.id} could not start: {_say(exc)}"
         log.error(why, exc_info=exc, extra={"actor": str(activation.id)})
-        self._system.record_failure(activation, why)
+        self._system.record_failure(activation.id, why)
         self._fail_waiting(activation, ActorFailed(why, {"type": type(exc).__name__}))
         self._notify(activation, Reason.FAILED, why)
         activation.phase = Phase.STOPPING
@@ -236,6 +236,12 @@ class Lifecycle:
                 raise NotDelivered(f"{activation.id} is no longer owned here: state not saved")
             life.saved = hash(data)
 
+    async def save_again(self, activation: Activation) -> None:
+        """Save even what was stored before: the registry may have lost it."""
+        if activation.life is not None and self.snapshot(activation) is not None:
+            activation.life.saved = None
+            await self.save(activation)
+
     def _check_size(self, activation: Activation, data: bytes) -> None:
         limit = self._system.config.payload_bytes_max
         if len(data) > limit:
@@ -273,7 +279,7 @@ class Lifecycle:
         if activation.phase is Phase.STOPPING and activation.depth:
             self._start_again(activation)
         else:
-            await self._release(activation)
+            await self._release(activation, for_good=reason is Reason.STOPPED)
         if reason in (Reason.STOPPED, Reason.FAILED):
             self._notify(activation, reason, "")
         else:
@@ -292,7 +298,7 @@ class Lifecycle:
         if scope.cancelled_caught:
             why = f"{activation.id}: on_deactivate took more than {limit_s:g} s and was cancelled"
             log.error(why)
-            self._system.record_failure(activation, why)
+            self._system.record_failure(activation.id, why)
 
     async def save_before_leaving(self, activation: Activation) -> None:
         """Save, again and again while the registry is away, as long as the lease lasts."""
@@ -307,7 +313,7 @@ class Lifecycle:
             except Exception as exc:
                 why = f"state of {activation.id} could not be saved: {exc}"
                 log.error(why, exc_info=exc)
-                self._system.record_failure(activation, why)
+                self._system.record_failure(activation.id, why)
                 return
             else:
                 return
@@ -326,12 +332,17 @@ class Lifecycle:
         if activation.is_closing:
             self.stop(again, Reason.DRAIN)
 
-    async def _release(self, activation: Activation) -> None:
+    async def _release(self, activation: Activation, *, for_good: bool = False) -> None:
         """Free the location and forget the activation. From here on it takes no messages."""
         activation.is_closing = True
         while activation.phase is not Phase.ENDED:
             try:
-                await self._system.claimer.release(activation)
+                if for_good and hasattr(self._system.registry, "specs"):
+                    await self._system.registry.end_durable(
+                        self._system.me.incarnation, str(activation.id), activation.epoch
+                    )
+                else:
+                    await self._system.claimer.release(activation)
             except Fenced:
                 break
             except RegistryError as exc:
@@ -413,7 +424,7 @@ class Lifecycle:
 
     def _fail(self, activation: Activation, why: str) -> None:
         log.error("%s stops as failed: %s", activation.id, why)
-        self._system.record_failure(activation, why)
+        self._system.record_failure(activation.id, why)
         activation.phase = Phase.STOPPING
         self._system.nursery.start_soon(self._stop_failed, activation, why)
 

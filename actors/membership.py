@@ -18,6 +18,7 @@ from placement.records import Load, Member, MemberState, Renewal, View
 from placement.view import is_behind, number
 
 if TYPE_CHECKING:
+    from actors.generation import Generations
     from actors.system import System
 
 log = logging.getLogger("roost.membership")
@@ -44,8 +45,10 @@ class Membership:
     """One incarnation's place in the cluster."""
 
     def __init__(
-        self, system: System, terms: LeaseTerms, clock: Clock, heartbeat_interval_s: float
-    ) -> None:
+        self, system: System, terms: LeaseTerms, clock: Clock, heartbeat_interval_s: float,
+        generations: Generations,
+    ) -> None:  # fmt: skip
+        self._generations = generations
         self._system = system
         self._terms = terms
         self._clock = clock
@@ -66,6 +69,7 @@ class Membership:
         system = self._system
         joining = _with_state(member, MemberState.JOINING)
         system.set_view(await system.registry.join(joining))
+        await self._generations.joined()
         self._sightings = Sightings(self._terms)
         self._first_renewal = trio.Event()
         self._fenced = None
@@ -152,9 +156,17 @@ class Membership:
             except RegistryError:
                 self._behind = True
                 raise
-            if number(view) > number(self._system.view):
+            if self._is_premature(view):
+                self._behind = True
+            elif number(view) > number(self._system.view):
                 self._system.set_view(view)
             return view
+
+    def _is_premature(self, view: View) -> bool:
+        """Whether hosts that a new generation does not know yet may still live: then the old
+        view is the better one."""
+        old = self._system.view.generation
+        return old not in (0, view.generation) and self._generations.holds_claims
 
     async def catch_up(self, incarnations: Iterable[str]) -> None:
         """Refresh the view if it does not know one of those that the registry named."""

@@ -214,6 +214,7 @@ class MemoryHost(Hosting):
         self, me: str, on_renewal: Callable[[Renewal], None], on_fenced: Callable[[Fenced], None]
     ) -> Keeper:
         async def renew(counter: int) -> Renewal:
+            self.generations.renewing()
             return await self.system.registry.renew(me, counter)
 
         return TaskKeeper(self.terms, renew, on_renewal, on_fenced, self.system.nursery)

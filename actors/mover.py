@@ -166,7 +166,7 @@ class Mover:
             self._system.lifecycle.snapshot(activation) or b"",
             [(*key, stream.expected) for key, stream in streams.items()],
             [_waiting(c, now) for c in activation.queue or () if isinstance(c, RemoteInCall)],
-            (timers or {}).get(activation, []), is_drain,
+            (timers or {}).get(activation, []), activation.is_durable, is_drain,
         )  # fmt: skip
 
     async def _ask(self, to: str, offers: list[Offer]) -> Sequence[Answer | None]:
@@ -199,7 +199,7 @@ class Mover:
         if answer is not None:
             log.warning("%s stays: %s (%s)", activation.id, answer.outcome, answer.why)
             if answer.why:
-                self._system.record_failure(activation, answer.why)
+                self._system.record_failure(activation.id, answer.why)
         while self._system.is_serving() and activation.phase is Phase.OFFERED:
             try:
                 won = await self._claim_back(activation, to, answer)

@@ -48,6 +48,7 @@ class Offer(msgspec.Struct, array_like=True):
     streams: list[tuple[str, int, int]]  # (incarnation, stream, next number expected)
     waiting: list[Waiting]
     timers: list[TimerLeft]
+    is_durable: bool
     is_urgent: bool  # the old owner drains: take it even if the ring says otherwise by now
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
-from actors.activation import STOP, WATCH, Activation
+from actors.activation import DURABLE, STOP, WATCH, Activation
 from actors.actor import Actor
 from actors.adopter import Adopter
 from actors.calls import Sender, StreamCall, WaitingCall
 from actors.claimer import Claimer
 from actors.config import SystemConfig
 from actors.deadlines import DeadlineWheel
+from actors.durables import Durables
 from actors.interceptors import Interceptor, Interceptors
 from actors.kinds import SPAWN
 from actors.kindtable import KindTable
@@ -24,6 +25,7 @@ from actors.membership import Membership
 from actors.reasons import Reason, Terminated
 from actors.rebalancer import Rebalancer
 from actors.ref import Ref, id_of, prepare
+from actors.reminders import Reminders
 from actors.router import Router
 from actors.workers import WorkerPool
 from placement.ports import Registry
@@ -78,6 +80,8 @@ class System:
         self.claimer = Claimer(self)
         self.adopter = Adopter(self)
         self.rebalancer = Rebalancer(self)
+        self.durables = Durables(self)
+        self.reminders = Reminders(self)
         self.pool = WorkerPool(nursery)
         self.idle_wheel = DeadlineWheel(IDLE_TICK_S)
         self.membership: Membership | None = None  # a local system has none
@@ -96,15 +100,19 @@ class System:
         """
         return cast(A, Ref(self, self.kinds.of(kind), actor_id(kind.__roost_kind__, key)))
 
-    async def spawn(self, kind: type[A], key: str, *args: Any, **kwargs: Any) -> A:
+    async def spawn(
+        self, kind: type[A], key: str, /, *args: Any, durable: bool = False, **kwargs: Any
+    ) -> A:
         """Start the actor now, where the ring places it, and return its ref.
 
-        Arguments go to its ``on_spawn``, also when it runs already. Raises ActorFailed when it
-        cannot start, and what any ask raises.
+        Arguments go to its ``on_spawn``, also when it runs already. A ``durable`` actor is never
+        idle, and comes back unasked, with the same arguments, when its host is gone, until it is
+        stopped. Raises ActorFailed when it cannot start, and what any ask raises.
         """
         ref = self.ref(kind, key)
         payload = self.kinds.of(kind).handlers[SPAWN].signature.encode(args, kwargs)
-        await self._ask(id_of(ref), SPAWN, payload, None)
+        headers = {DURABLE: "1"} if durable else None
+        await self._ask(id_of(ref), SPAWN, payload, None, headers)
         return ref
 
     async def stop(self, ref: object) -> bool:
@@ -118,7 +126,8 @@ class System:
         """Like ``stop``, by id."""
         if target not in self.activations:
             (where,) = await self.registry.locate([str(target)])
-            if where is None or where.incarnation not in self.members:
+            runs = where is not None and where.incarnation in self.members
+            if not runs and hasattr(self.registry, "specs") and not await self.durables.has_spec(target):
                 return False
         await self.ask_system(target, STOP)
         return True
@@ -173,11 +182,13 @@ class System:
         return await self._ask(target, method, payload, timeout_s)
 
     async def _ask(
-        self, target: ActorId, method: str, payload: bytes, timeout_s: float | None
-    ) -> Any:
+        self, target: ActorId, method: str, payload: bytes, timeout_s: float | None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:  # fmt: skip
         call: WaitingCall = prepare(
-            self, WaitingCall, target, method, Mode.ASK, Content.MSGPACK, payload, timeout_s, None
-        )
+            self, WaitingCall, target, method, Mode.ASK, Content.MSGPACK, payload, timeout_s,
+            headers,
+        )  # fmt: skip
         self.router.submit(call)
         await call.wait()
         return self.kinds.anything.decode(call.result_content, call.result_payload)
@@ -222,12 +233,12 @@ class System:
             if not self.activations:
                 self._emptied.set()
 
-    def record_failure(self, activation: Activation, why: str) -> None:
+    def record_failure(self, target: ActorId, why: str) -> None:
         """Keep the reason for ``roost ps``, bounded."""
-        self.failures.pop(activation.id, None)
+        self.failures.pop(target, None)
         if len(self.failures) >= FAILURES_MAX:
             del self.failures[next(iter(self.failures))]
-        self.failures[activation.id] = (why, trio.current_time())
+        self.failures[target] = (why, trio.current_time())
 
     def escalate(self, activation: Activation, exc: Exception) -> None:
         """The actor that spawned ``activation`` crashes in its turn, if it runs here."""
@@ -242,6 +253,7 @@ class System:
             {m.incarnation: Peer(m.host_id, m.incarnation, m.address) for m in view.members}
         )
         self.rebalancer.view_changed()
+        self.durables.view_changed()
 
     def name_of(self, incarnation: str) -> str:
         member = self.members.get(incarnation)
@@ -300,6 +312,9 @@ class System:
             nursery.start_soon(self.claimer.run)
             if not self.is_local:
                 nursery.start_soon(self.rebalancer.run)
+            if not self.is_local and hasattr(self.registry, "specs"):  # TEMPORARY-SHIM
+                nursery.start_soon(self.durables.run)
+                self.reminders.start()
             nursery.start_soon(self.idle_wheel.run)
 
 

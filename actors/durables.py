@@ -1,0 +1,119 @@
+"""Durable actors: brought back unasked when their host is gone. An adapter.
+
+Design rule 17. The spec is what ``spawn(..., durable=True)`` was given; it lives in the registry.
+Each host pages through its own ranges of the ring and starts whoever runs nowhere. A durable
+actor gets ``on_spawn`` with its spec again each time it is brought back.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from actors.activation import DURABLE, Activation
+from actors.calls import TellNowait
+from actors.kinds import SPAWN
+from actors.ref import prepare
+from placement.ports import RegistryError
+from placement.records import Location
+from placement.ring import stable_hash
+from wire.errors import NotDelivered
+from wire.ids import ActorId, parse_actor_id
+from wire.items import Mode
+
+if TYPE_CHECKING:
+    from actors.system import System
+
+log = logging.getLogger("roost.durable")
+
+PAGE = 500
+COALESCE_S = 0.5
+SCAN_EVERY_S = 30.0
+RETRY_S = 1.0
+
+
+class Durables:
+    """Keeps specs of the actors that run here, and brings back those of this host's ranges."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._changed = trio.Event()
+        self.revived_total = 0
+
+    def view_changed(self) -> None:
+        """The ring may have given this host other ranges."""
+        self._changed.set()
+
+    async def keep(self, activation: Activation, content: int, payload: bytes) -> None:
+        """Make a running actor durable. Raises NotDelivered if it is no longer owned here, and
+        RegistryError."""
+        activation.is_durable = True
+        kept = await self._system.registry.keep_spec(
+            self._system.me.incarnation, str(activation.id), activation.epoch,
+            bytes([content]) + payload,
+        )  # fmt: skip
+        if not kept:
+            raise NotDelivered(f"{activation.id} is no longer owned here: its spec is not kept")
+
+    async def has_spec(self, target: ActorId) -> bool:
+        """Whether the actor is durable, running or not. Raises RegistryError."""
+        place = stable_hash(str(target))
+        found = await self._system.registry.specs([(place, place)], PAGE)
+        return any(name == str(target) for name, _, _ in found)
+
+    async def run(self) -> None:
+        """Look through this host's ranges after each view change and now and then; for ever."""
+        while True:
+            with trio.move_on_after(SCAN_EVERY_S):
+                await self._changed.wait()
+            await trio.sleep(COALESCE_S)
+            self._changed = trio.Event()
+            try:
+                await self._scan()
+            except RegistryError as exc:
+                log.warning("durable actors are not looked for yet: %s", exc)
+                await trio.sleep(RETRY_S)
+                self._changed.set()
+
+    async def _scan(self) -> None:
+        system = self._system
+        ranges = system.ring.ranges(system.me.incarnation)
+        while ranges and system.is_serving() and not self._changed.is_set():
+            page = await system.registry.specs(ranges, PAGE)
+            await system.catch_up(where.incarnation for _, _, where in page if where is not None)
+            for name, spec, where in page:
+                self._revive_if_needed(parse_actor_id(name), spec, where)
+            if len(page) < PAGE:
+                return
+            ranges = _after(ranges, stable_hash(page[-1][0]))
+
+    def _revive_if_needed(self, target: ActorId, spec: bytes, where: Location | None) -> None:
+        system = self._system
+        if where is not None and where.incarnation in system.members:
+            running = system.activations.get(target)
+            if where.incarnation != system.me.incarnation or running is None:
+                return  # it runs, or its next message starts it: it is located here
+            if running.is_durable:
+                return
+        if system.kinds.hosted(target.kind) is None:
+            why = f"{target} is durable, but no host knows kind {target.kind!r}"
+            if target not in system.failures:
+                log.error(why)
+            system.record_failure(target, why)
+            return
+        self.revived_total += 1
+        call = prepare(
+            system, TellNowait, target, SPAWN, Mode.TELL, spec[0], spec[1:], None, {DURABLE: "1"}
+        )
+        system.router.submit(call)
+
+
+def _after(ranges: list[tuple[int, int]], place: int) -> list[tuple[int, int]]:
+    """What is left of ``ranges``, taken in their order, behind ``place``."""
+    for index, (first, last) in enumerate(ranges):
+        if first <= place <= last:
+            rest = [(place + 1, last)] if place < last else []
+            return rest + ranges[index + 1 :]
+    return []
