@@ -18,7 +18,7 @@ from actors.membership import Keeper
 from actors.service_nursery import open_service_nursery
 from placement.lease import Lease, LeaseTerms
 from placement.memory import MemoryRegistry, MemoryStore
-from placement.ports import Fenced, Registry, RegistryError, RegistryUnavailable
+from placement.ports import Clock, Fenced, Registry, RegistryError, RegistryUnavailable
 from placement.records import Member, Renewal
 from wire.items import Goaway
 from wire.link_config import LinkConfig
@@ -92,6 +92,7 @@ class TaskKeeper:
         on_renewal: Callable[[Renewal], None],
         on_fenced: Callable[[Fenced], None],
         nursery: trio.Nursery,
+        clock: Clock = trio.current_time,
     ) -> None:
         self._terms = terms
         self._lease = Lease(terms)
@@ -99,6 +100,7 @@ class TaskKeeper:
         self._on_renewal = on_renewal
         self._on_fenced = on_fenced
         self._nursery = nursery
+        self._clock = clock
         self._scope = trio.CancelScope()
         self._counter = 0
         self._last_tick_s = 0.0
@@ -108,10 +110,10 @@ class TaskKeeper:
         return self._lease.deadline_s
 
     def is_held(self) -> bool:
-        return trio.current_time() < self._lease.deadline_s
+        return self._lease.is_held(self._clock())
 
     def tick(self) -> None:
-        self._last_tick_s = trio.current_time()
+        self._last_tick_s = self._clock()
 
     def start(self) -> None:
         self.tick()
@@ -128,12 +130,13 @@ class TaskKeeper:
 
     async def _renew_for_ever(self) -> None:
         while True:
-            await trio.sleep_until(self._lease.next_renewal_at(trio.current_time()))
+            now_s = self._clock()
+            await trio.sleep(self._lease.next_renewal_at(now_s) - now_s)
             if not await self._renew_once():
                 await trio.sleep(self._terms.retry_every_s)
 
     async def _renew_once(self) -> bool:
-        sent_at_s = trio.current_time()
+        sent_at_s = self._clock()
         if not self._lease.may_renew(sent_at_s, self._last_tick_s):
             return False
         self._counter += 1  # one of its own for each attempt: a lost one may still arrive late
@@ -144,14 +147,14 @@ class TaskKeeper:
             return False
         except RegistryError:
             return False
-        if not self._lease.renewed(sent_at_s, trio.current_time()):
+        if not self._lease.renewed(sent_at_s, self._clock()):
             return False
         self._on_renewal(renewal)
         return True
 
     async def _watch_deadline(self) -> None:
         while self.is_held() or not self._lease.has_begun:
-            await trio.sleep(max(self._lease.remaining_s(trio.current_time()), POLL_S))
+            await trio.sleep(max(self._lease.remaining_s(self._clock()), POLL_S))
         self._over(Fenced("the lease ran out before a renewal succeeded"))
 
     def _over(self, reason: Fenced) -> None:
@@ -173,17 +176,19 @@ class MemoryHost(Hosting):
         kinds: Sequence[type[Actor]],
         config: ClusterConfig,
         interceptors: Sequence[Interceptor],
+        clock: Clock = trio.current_time,
     ) -> None:
         system = HostSystem(
             kinds, cast(Registry, line), nursery, config.system, is_local=False,
             interceptors=interceptors,
         )  # fmt: skip
         super().__init__(
-            system, LeaseTerms.of(config.lease_ttl_s), trio.current_time,
+            system, LeaseTerms.of(config.lease_ttl_s), clock,
             heartbeat_interval_s=config.heartbeat_interval_s,
             drain_timeout_s=config.drain_timeout_s,
         )  # fmt: skip
         self.line = line
+        self.clock = clock
         self.gateway = HostGateway(system)
         self.is_killed = False
         self._me = Peer(host_id, "", f"{host_id}:50051")
@@ -217,7 +222,7 @@ class MemoryHost(Hosting):
             self.generations.renewing()
             return await self.system.registry.renew(me, counter)
 
-        return TaskKeeper(self.terms, renew, on_renewal, on_fenced, self.system.nursery)
+        return TaskKeeper(self.terms, renew, on_renewal, on_fenced, self.system.nursery, self.clock)
 
     async def say_goodbye(self, grace_s: float) -> None:
         if self._links is None:
