@@ -49,7 +49,7 @@ test: $(READY) ## the whole test suite, repetitions reduced
 
 .PHONY: test-full
 test-full: $(READY) ## every count and bound that the suite knows; wants the machine for itself
-	@ROOST_TEST_FULL=1 $(RUN) -m pytest $(ARGS)
+	@ROOST_FULL=1 $(RUN) -m pytest $(ARGS)
 
 .PHONY: check check-lint check-types check-layers
 check: check-lint check-types check-layers ; @echo "check: clean" ## lint, format, types, layering

@@ -93,7 +93,7 @@ class Host(Hosting):
         )
         self.links = GrpcLinks(
             system.me, config.cluster, system.router, links_config,
-            tls=tls.client_context() if tls else None,
+            tls=tls.client_context() if tls else None, token=config.token or "",
         )  # fmt: skip
         system.router.links = self.links
         gateway = HostGateway(system)

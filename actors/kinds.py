@@ -137,7 +137,8 @@ def state_type_of(cls: type) -> type[msgspec.Struct] | None:
         return None
     # That one annotation alone: others of the class need not resolve at run time.
     alone = {"__annotations__": {"state": base.__annotations__["state"]}}
-    state_type = _hints(type(cls.__name__, (), alone | {"__module__": base.__module__}))["state"]
+    holder = type(cls.__name__, (), alone | {"__module__": base.__module__})
+    state_type = _hints(holder, base)["state"]
     where = f"{cls.__qualname__}.state"
     if not (isinstance(state_type, type) and issubclass(state_type, msgspec.Struct)):
         raise TypeError(f"{where} must be annotated with a msgspec.Struct, not {state_type!r}")
@@ -193,7 +194,10 @@ def _signature(kind: str, cls: type, spec: HandlerSpec, hooks: Hooks) -> Signatu
 
 
 def _hints(thing: Any, cls: type | None = None) -> dict[str, Any]:
-    local = {cls.__name__: cls, "Self": cls} if cls is not None else None
+    local: dict[str, Any] = {}
+    if cls is not None:  # names that the class's own body can see, as far as they are types
+        local = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
+        local |= {cls.__name__: cls, "Self": cls}
     try:
         return typing.get_type_hints(thing, localns=local)
     except NameError as exc:
