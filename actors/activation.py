@@ -388,7 +388,7 @@ class Activation(Sender):
             self.dispatch()
             return
         if self.running == 0:
-            self.idle_since = trio.current_time()
+            self.idle_since = self.system.now()
             if self.queue is not None and not self.queue:
                 self.queue = None
             self.system.lifecycle.quiet(self)

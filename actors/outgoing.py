@@ -135,7 +135,7 @@ class Outgoing:
             self.calls[call.id] = call
         budget_ms = -1
         if call.expires_at != math.inf and call.tick:
-            budget_ms = max(0, int((call.expires_at - trio.current_time()) * 1000))
+            budget_ms = max(0, int((call.expires_at - self._router.system.now()) * 1000))
         return Envelope(
             box.id, entry.seq, box.attempt, call.id, call.target.kind, call.target.key,
             call.method, call.mode, call.content, call.payload, budget_ms, call.chain,

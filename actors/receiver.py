@@ -62,7 +62,7 @@ class Receiver:
         if refusal is not None:
             self._refuse(activation, key, envelope, refusal)
             return
-        stream = inbox.accept(key, trio.current_time(), system.config.streams_max)
+        stream = inbox.accept(key, system.now(), system.config.streams_max)
         if envelope.method:
             activation.admit(self._in_call(peer, activation, envelope))
         self._note(activation, key, stream)
@@ -70,7 +70,7 @@ class Receiver:
     def _in_call(self, peer: Peer, activation: Activation, envelope: Envelope) -> RemoteInCall:
         expires_at = math.inf
         if envelope.budget_ms >= 0:
-            expires_at = trio.current_time() + envelope.budget_ms / 1000
+            expires_at = self._router.system.now() + envelope.budget_ms / 1000
         call = RemoteInCall(
             self._router, peer.incarnation, envelope.call, envelope.attempt, activation,
             envelope.method, envelope.mode, envelope.content, envelope.payload, expires_at,

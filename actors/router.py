@@ -6,6 +6,7 @@ A call goes straight into a mailbox when its actor runs on this host, else throu
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import trio
 from actors.activation import Activation
 from actors.calls import Call
 from actors.deadlines import DeadlineWheel
-from actors.incoming import LocalInCall, RemoteInCall
+from actors.incoming import CURRENT, InCall, LocalInCall, RemoteInCall
 from actors.outgoing import Outgoing
 from actors.peers import PeerRequests
 from actors.receiver import Receiver
@@ -26,11 +27,13 @@ from wire.items import (
     Accepted,
     Cancel,
     Chunk,
+    Content,
     Envelope,
     Failure,
     Goaway,
     Grant,
     Item,
+    Mode,
     Moved,
     Refused,
     Reply,
@@ -55,6 +58,7 @@ class Router:
     def __init__(self, system: System) -> None:
         self.system = system
         self.wheel = DeadlineWheel()
+        self.told = 0  # tells that went straight into mailboxes of this host
         self.links: Links | None = None
         self.ways = Ways(system.config.locations_max, self.is_live)
         self.resolver = Resolver(system)
@@ -98,6 +102,24 @@ class Router:
             self._start_or_send(call)
         else:
             activation.offer_local(call)
+
+    def tell_here(
+        self, target: ActorId, method: str, payload: bytes, headers: dict[str, str] | None
+    ) -> bool:
+        """Put a tell straight into a mailbox of this host, if its actor runs and has room."""
+        activation = self.system.activations.get(target)
+        if activation is None or activation.waiters or activation.refusal() is not None:
+            return False
+        current = CURRENT.get()
+        is_ours = current is not None and current.activation.system is self.system
+        outs = (current.activation if current is not None and is_ours else self.system.root).outs
+        if outs is not None and (box := outs.get(target)) is not None and not box.is_idle:
+            return False  # behind what was sent before
+        self.told += 1
+        activation.admit(
+            InCall(activation, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers)
+        )
+        return True
 
     def _start_or_send(self, call: Call) -> None:
         system = self.system

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
@@ -62,6 +62,8 @@ class System:
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.config = config
+        #: Trio's time, without the detour over the current run.
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         self.registry = registry
         self.nursery = nursery
         self.is_local = is_local
@@ -127,7 +129,11 @@ class System:
         if target not in self.activations:
             (where,) = await self.registry.locate([str(target)])
             runs = where is not None and where.incarnation in self.members
-            if not runs and hasattr(self.registry, "specs") and not await self.durables.has_spec(target):
+            if (
+                not runs
+                and hasattr(self.registry, "specs")
+                and not await self.durables.has_spec(target)
+            ):
                 return False
         await self.ask_system(target, STOP)
         return True

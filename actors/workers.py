@@ -22,16 +22,19 @@ TURNS_PER_CHECKPOINT = 32
 class Worker:
     """One pooled task. ``call`` is what it runs now."""
 
-    __slots__ = ("activation", "call", "scope", "task")
+    __slots__ = ("activation", "call", "is_cancelled", "scope", "stays", "task")
 
     def __init__(self, activation: Activation) -> None:
         self.activation: Activation | None = activation
         self.call: InCall | None = None
         self.scope: trio.CancelScope | None = None
         self.task: trio.lowlevel.Task | None = None
+        self.is_cancelled = False
+        self.stays = True
 
     def cancel(self) -> None:
         """Cancel the turn that runs now."""
+        self.is_cancelled = True
         if self.scope is not None:
             self.scope.cancel()
 
@@ -57,33 +60,45 @@ class WorkerPool:
 
     async def _loop(self, worker: Worker) -> None:
         worker.task = trio.lowlevel.current_task()
+        while worker.stays:
+            worker.is_cancelled = False
+            with trio.CancelScope() as worker.scope:
+                await self._work(worker)
+
+    async def _work(self, worker: Worker) -> None:
+        """Run what is handed over, until a turn is cancelled: then the scope is used up."""
+        while not worker.is_cancelled and worker.stays:
+            activation = worker.activation
+            if activation is None:
+                await self._park(worker)
+                continue
+            try:
+                await self._turns(worker, activation)
+            finally:
+                worker.activation = worker.call = None
+                activation.turns_done()
+
+    async def _park(self, worker: Worker) -> None:
+        if len(self._idle) >= IDLE_WORKERS_MAX:
+            worker.stays = False
+            return
 
         def abort(_: object) -> trio.lowlevel.Abort:
             if worker in self._idle:
                 self._idle.remove(worker)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        while (activation := worker.activation) is not None:
-            try:
-                await self._turns(worker, activation)
-            finally:
-                worker.activation = worker.call = worker.scope = None
-                activation.turns_done()
-            if len(self._idle) < IDLE_WORKERS_MAX:
-                self._idle.append(worker)
-                await trio.lowlevel.wait_task_rescheduled(abort)
+        self._idle.append(worker)
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def _turns(self, worker: Worker, activation: Activation) -> None:
         count = 0
-        while (call := activation.next_turn()) is not None:
-            with trio.CancelScope() as worker.scope:
-                while call is not None and not worker.scope.cancel_called:
-                    worker.call, call.worker = call, worker
-                    try:
-                        await activation.turn(call)
-                    finally:
-                        worker.call = call.worker = None
-                    count += 1
-                    if count % TURNS_PER_CHECKPOINT == 0:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
-                    call = None if worker.scope.cancel_called else activation.next_turn()
+        while not worker.is_cancelled and (call := activation.next_turn()) is not None:
+            worker.call, call.worker = call, worker
+            try:
+                await activation.turn(call)
+            finally:
+                worker.call = call.worker = None
+            count += 1
+            if count % TURNS_PER_CHECKPOINT == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
