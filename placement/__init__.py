@@ -5,12 +5,14 @@ Decisions (pure)   ring        which member an actor belongs to, and where it sp
                    membership  how a member's record changes
                    lease       how long a host may act, when another may take it for dead
                    claims      who gets an actor, whose save counts
+                   durable     bounds of specs, when reminders are due
 Data and ports     records     members, views, locations, the registry's answers
                    ports       Registry, Clock, and what a registry raises
-Adapters (I/O)     memory          the registry of one process: tests, local systems
+Adapters (I/O)     memory          the registry of one process: tests, local systems (memory_store:
+                                   its data, restarts and rollbacks)
                    redis_registry  the registry of a cluster; import it by its own name. With it:
-                                   redis_scripts and scripts/ (Lua), redis_replies,
-                                   redis_errors, redis_renewal, batcher
+                                   redis_scripts and scripts/ (Lua), redis_durable,
+                                   redis_replies, redis_errors, redis_renewal, batcher
                    lease_thread    renews the lease in a thread, watches its deadline
 """
 
@@ -33,6 +35,7 @@ from placement.records import (
     Location,
     Member,
     MemberState,
+    Reminder,
     Renewal,
     Stored,
     View,
@@ -60,6 +63,7 @@ __all__ = [
     "RegistryError",
     "RegistryMisconfigured",
     "RegistryUnavailable",
+    "Reminder",
     "Renewal",
     "Ring",
     "Sightings",

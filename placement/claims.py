@@ -1,4 +1,4 @@
-"""Who gets an actor, and whose save counts (rules 5 and 8). A decision module: pure.
+"""Who gets an actor, and whose save counts (rules 5, 8 and 9). A decision module: pure.
 
 The memory registry runs these functions; the Redis scripts say the same in Lua, and the contract
 suite drives both with the same operations.
@@ -35,6 +35,14 @@ def claim_granted(
 def owns(location: Location | None, me: str, epoch: int) -> bool:
     """Whether the location is exactly (me, epoch): the only one who may release or save."""
     return location is not None and location == (me, epoch)
+
+
+def may_assert(location: Location | None, me: str, epoch: int) -> bool:
+    """Whether what ``me`` runs at ``epoch`` is newer than what a new generation knows of it.
+
+    Whoever is recorded at the same epoch stays, so of two that assert it only one is told yes.
+    """
+    return location is None or location.epoch < epoch or owns(location, me, epoch)
 
 
 def judge_save(

@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from heapq import nsmallest
 
-from placement.claims import SaveVerdict, claim_granted, judge_save, may_bury, owns
+from placement.claims import SaveVerdict, claim_granted, judge_save, may_assert, may_bury, owns
+from placement.durable import (
+    check_spec,
+    delay_ms,
+    first_due_ms,
+    next_due_ms,
+    period_ms,
+    reminder_id,
+)
 from placement.membership import changed_member, shadowed
+from placement.memory_store import MemoryStore
 from placement.ports import Claim, Fenced, StaleGeneration
 from placement.records import (
     Claimed,
@@ -19,59 +28,15 @@ from placement.records import (
     Location,
     Member,
     MemberState,
+    Reminder,
     Renewal,
     Stored,
     View,
 )
-from placement.view import make_view
+
+__all__ = ["MemoryRegistry", "MemoryStore"]
 
 NOWHERE = Location("", 0)
-
-
-class MemoryStore:
-    """The data that the registries of one simulated cluster share; one per cluster."""
-
-    def __init__(self) -> None:
-        self.generation = 1
-        self.version = 1
-        self.epoch = 0
-        self.members: dict[str, Member] = {}
-        self.counters: dict[str, int] = {}
-        self.loads: dict[str, Load] = {}
-        self.gone: set[str] = set()
-        self.locations: dict[str, Location] = {}
-        self.stored: dict[str, Stored] = {}
-        self.callbacks: list[Callable[[int, int], None]] = []
-
-    def restart(self, *, keep_data: bool) -> None:
-        """What a restart of the server means: a new generation, in which nobody is a member."""
-        self.generation += 1
-        self.members.clear()
-        self.counters.clear()
-        self.loads.clear()
-        if not keep_data:
-            self.version = 0
-            self.gone.clear()
-            self.locations.clear()
-            self.stored.clear()
-        self.changed()
-
-    def changed(self) -> View:
-        """Raise the version and tell everyone."""
-        self.version += 1
-        for callback in tuple(self.callbacks):
-            callback(self.generation, self.version)
-        return self.view()
-
-    def view(self) -> View:
-        return make_view(self.generation, self.version, self.members.values())
-
-    def remove(self, incarnation: str) -> View:
-        """Take a member out of the view for good."""
-        del self.members[incarnation], self.counters[incarnation]
-        self.loads.pop(incarnation, None)
-        self.gone.add(incarnation)
-        return self.changed()
 
 
 class MemoryRegistry:
@@ -80,10 +45,12 @@ class MemoryRegistry:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._generation = 0  # none heard of yet: the first call takes what it finds
+        self._epoch = 0  # the highest heard of
         self._callbacks: list[Callable[[int, int], None]] = []
 
     def _enter(self, me: str | None = None) -> MemoryStore:
         store = self._store
+        store.hear(self._generation, self._epoch)
         known, self._generation = self._generation, store.generation
         if known not in (0, store.generation):
             raise StaleGeneration(
@@ -95,8 +62,19 @@ class MemoryRegistry:
 
     def _enter_anew(self, me: str | None = None) -> MemoryStore:
         """Enter whatever generation there is, for calls that speak for no earlier one."""
+        self._store.hear(self._generation, self._epoch)
         self._generation = 0
         return self._enter(me)
+
+    def _found(self, location: Location | None) -> Location | None:
+        """``location``, of whose epoch this host has heard now."""
+        if location is not None:
+            self._epoch = max(self._epoch, location.epoch)
+        return location
+
+    @property
+    def generation(self) -> int:
+        return self._generation
 
     async def join(self, member: Member) -> View:
         store = self._enter_anew()
@@ -164,6 +142,7 @@ class MemoryRegistry:
                 mine = Location(me, store.epoch)
             locations[actor] = mine
             answers.append(Claimed(mine.epoch, stored.get(actor)))
+        self._epoch = store.epoch
         return answers
 
     async def release(self, me: str, owned: Sequence[tuple[str, int]]) -> None:
@@ -178,7 +157,7 @@ class MemoryRegistry:
         if not actors:
             return []
         store = self._enter()
-        return [store.locations.get(actor) for actor in actors]
+        return [self._found(store.locations.get(actor)) for actor in actors]
 
     async def save(self, me: str, actor: str, epoch: int, save_no: int, data: bytes) -> bool:
         store = self._enter(me)
@@ -205,7 +184,91 @@ class MemoryRegistry:
         store = self._enter()
         names = (a for a in store.locations if a > cursor and a.startswith(prefix))
         page = [(actor, store.locations[actor]) for actor in nsmallest(limit, names)]
+        for _, location in page:
+            self._found(location)
         return page, page[-1][0] if len(page) == limit else ""
+
+    # Generations
+
+    async def settle(self) -> None:
+        store = self._enter()
+        store.settled = store.generation
+
+    async def is_settled(self) -> bool:
+        store = self._enter()
+        return store.settled == store.generation
+
+    async def assert_owned(self, me: str, owned: Sequence[tuple[str, int]]) -> list[bool]:
+        if not owned:
+            return []
+        self._epoch = max(self._epoch, *(epoch for _, epoch in owned))
+        store = self._enter(me)
+        return [self._assert(store, me, actor, epoch) for actor, epoch in owned]
+
+    def _assert(self, store: MemoryStore, me: str, actor: str, epoch: int) -> bool:
+        if not may_assert(store.locations.get(actor), me, epoch):
+            return False
+        store.locations[actor] = Location(me, epoch)
+        return True
+
+    # Durable actors
+
+    async def keep_spec(self, me: str, actor: str, epoch: int, spec: bytes) -> bool:
+        check_spec(spec)
+        store = self._enter(me)
+        if not owns(store.locations.get(actor), me, epoch):
+            return False
+        store.keep_spec(actor, bytes(spec))
+        return True
+
+    async def end_durable(self, me: str, actor: str, epoch: int) -> bool:
+        store = self._enter(me)
+        if not owns(store.locations.get(actor), me, epoch):
+            return False
+        del store.locations[actor]
+        store.drop_spec(actor)
+        for key in [key for key, r in store.reminders.items() if r.actor == actor]:
+            store.retire_reminder(key)
+        return True
+
+    async def specs(
+        self, ranges: Sequence[tuple[int, int]], limit: int
+    ) -> list[tuple[str, bytes, Location | None]]:
+        store = self._enter()
+        actors: list[str] = []
+        for first, last in ranges:
+            actors += store.durable_between(first, last)[: max(0, limit - len(actors))]
+        return [(a, store.specs[a], self._found(store.locations.get(a))) for a in actors]
+
+    # Reminders
+
+    async def set_reminder(self, actor: str, name: str, after_s: float, every_s: float) -> None:
+        after_ms, every_ms = delay_ms(after_s), period_ms(every_s)
+        store, key = self._enter(), reminder_id(actor, name)
+        due_ms = first_due_ms(store.now_ms(), after_ms, store.earlier_due_ms(key))
+        store.reminders[key] = Reminder(actor, name, due_ms, every_ms / 1000)
+
+    async def drop_reminder(self, actor: str, name: str) -> bool:
+        return self._enter().retire_reminder(reminder_id(actor, name))
+
+    async def due_reminders(self, limit: int) -> list[Reminder]:
+        store = self._enter()
+        now_ms = store.now_ms()
+        due = [(r.due_ms, key) for key, r in store.reminders.items() if r.due_ms <= now_ms]
+        return [store.reminders[key] for _, key in nsmallest(limit, due)]
+
+    async def reminder_fired(self, reminder: Reminder) -> None:
+        store, key = self._enter(), reminder_id(reminder.actor, reminder.name)
+        there = store.reminders.get(key)
+        if there is None or there.due_ms != reminder.due_ms:
+            return
+        if not there.every_s:
+            store.retire_reminder(key)
+            return
+        due_ms = next_due_ms(there.due_ms, period_ms(there.every_s), store.now_ms())
+        store.reminders[key] = there._replace(due_ms=due_ms)
+
+    # The connection itself
 
     def on_change(self, callback: Callable[[int, int], None]) -> None:
         self._callbacks.append(callback)

@@ -91,8 +91,10 @@ class Registry(Protocol):
         """Remove this host. The caller has released, or no longer runs, all it owned."""
 
     async def bury(self, incarnation: str, counter: int) -> bool:
-        """Declare a member dead if its counter is still ``counter`` (rule 3): the caller has
-        itself seen it unchanged for lease + margin. True if it is dead now, by whomever."""
+        """Declare a member dead if its counter is still ``counter``: the caller has itself seen
+        it unchanged for lease + margin (rule 3), or holds proof from outside that this
+        incarnation has ended (rule 16) and names the last counter that it heard of. True if it
+        is dead now, by whomever."""
 
     async def view(self) -> View: ...
 
@@ -130,18 +132,21 @@ class Registry(Protocol):
     def generation(self) -> int:
         """The generation that this registry object speaks for; 0 before it has heard of any."""
 
+    async def settle(self) -> None:
+        """Note that a lease has passed since the present generation began: from now on every
+        activation that may run is known here, and newcomers need not wait to claim."""
+
+    async def is_settled(self) -> bool:
+        """Whether someone has noted that for the present generation."""
+
     async def assert_owned(self, me: str, owned: Sequence[tuple[str, int]]) -> list[bool]:
         """In a new generation (rule 9): write each (actor, epoch) that ``me`` runs as located
-        at exactly that, unless it is located at a higher epoch: then False, and ``me`` must end
-        it. ``me`` has joined the generation first."""
-
-    async def bury_proven(self, incarnation: str) -> bool:
-        """Declare a member dead on proof from outside (rule 16), whatever its counter says.
-        True if it is dead now, by whomever."""
+        at exactly that, unless it is located at a higher epoch, or elsewhere at the same one:
+        then False, and ``me`` must end it. ``me`` has joined the generation first."""
 
     async def keep_spec(self, me: str, actor: str, epoch: int, spec: bytes) -> bool:
         """Make ``actor`` durable: keep ``spec`` (at most 64 KiB) until ``end_durable``. False
-        if it is not located at exactly (me, epoch)."""
+        if it is not located at exactly (me, epoch). Raises ValueError for a larger spec."""
 
     async def end_durable(self, me: str, actor: str, epoch: int) -> bool:
         """Release the location and delete the spec and reminders, in one step, if it is still
@@ -156,7 +161,8 @@ class Registry(Protocol):
 
     async def set_reminder(self, actor: str, name: str, after_s: float, every_s: float) -> None:
         """Remind ``actor`` after ``after_s`` by the server's clock, then each ``every_s`` if
-        that is above 0. Replaces the reminder of that name."""
+        that is above 0. Replaces the reminder of that name. Both are kept to the millisecond;
+        raises ValueError for one below 0 or above 100 years."""
 
     async def drop_reminder(self, actor: str, name: str) -> bool:
         """Forget it; whether it was there."""
@@ -165,8 +171,9 @@ class Registry(Protocol):
         """The reminders whose time has come, the longest due first."""
 
     async def reminder_fired(self, reminder: Reminder) -> None:
-        """It was delivered: set it to its next time, or forget it. Does nothing if it was
-        changed or set anew meanwhile, or reported before."""
+        """It was delivered: set it to its next time (the first one of its rhythm that is still
+        ahead, so an outage is no burst), or forget it. Does nothing if it was set anew or
+        dropped meanwhile, or reported before."""
 
     def on_change(self, callback: Callable[[int, int], None]) -> None:
         """Call back with (generation, version) when the view may have changed. A hint: it can be

@@ -24,6 +24,8 @@ class Member(msgspec.Struct, frozen=True):
 
     ``capacity``: most activations it takes (0: unbounded). ``kinds``: the kinds it can run.
     ``ready``: False keeps new actors away (a pod that is not Ready) and strips nothing.
+    ``pod_uid`` and ``started_unix_s`` (seconds since 1970, 0: unknown) let a watch of Kubernetes
+    tell this incarnation's death from an earlier one's (rule 16).
     """
 
     host_id: str
@@ -34,6 +36,8 @@ class Member(msgspec.Struct, frozen=True):
     capacity: int = 0
     kinds: tuple[str, ...] = ()
     ready: bool = True
+    pod_uid: str = ""
+    started_unix_s: float = 0.0
 
 
 class View(msgspec.Struct, frozen=True):

@@ -38,6 +38,7 @@ from placement.records import (
     Stored,
     View,
 )
+from placement.redis_durable import RedisDurable
 from placement.redis_errors import translated
 from placement.redis_renewal import RedisRenewer
 from placement.redis_replies import (
@@ -72,7 +73,7 @@ async def stay(fn: Callable[..., Coroutine[Any, Any, _T]], *args: Any) -> _T:
     return await fn(*args)
 
 
-class RedisRegistry:
+class RedisRegistry(RedisDurable):
     """One host's access to the registry; see placement.ports.Registry for what it promises.
 
     ``cross`` runs a coroutine function on the asyncio side. ``new_event`` makes the events on
@@ -104,7 +105,7 @@ class RedisRegistry:
         self._callbacks: list[Callable[[int, int], None]] = []
         self._claims = Batcher(self._claim_batch, new_event, ACTORS_PER_SCRIPT_MAX)
         self._claimer = token_hex(8)
-        self._claim_no = 0
+        self._call_no = 0
 
     # Members
 
@@ -184,6 +185,29 @@ class RedisRegistry:
             found += [(name.decode(), self._heard.location(text)) for name, text in pairs(page)]
         return found, str(bucket) if bucket < BUCKETS else ""
 
+    # Generations
+
+    @property
+    def generation(self) -> int:
+        return self._heard.generation
+
+    async def settle(self) -> None:
+        if not self.generation:  # sent late, it would be taken for any generation's
+            await self.view()
+        await self._call(scripts.SETTLE)
+
+    async def is_settled(self) -> bool:
+        return bool((await self._call(scripts.SETTLED))[2])
+
+    async def assert_owned(self, me: str, owned: Sequence[tuple[str, int]]) -> list[bool]:
+        answers: list[bool] = []
+        for part in _parts(owned):
+            self._heard.asserted(part)
+            args = [arg for actor, epoch in part for arg in (bucket_of(actor), actor, epoch)]
+            reply = await self._call(scripts.ASSERT, me, *self._numbered(), *args)
+            answers += [bool(is_mine) for is_mine in self._in_order(reply)[2]]
+        return answers
+
     # Saved states
 
     async def save(self, me: str, actor: str, epoch: int, save_no: int, data: bytes) -> bool:
@@ -258,13 +282,19 @@ class RedisRegistry:
     async def _claim_batch(self, me: Hashable, claims: list[Claim]) -> list[Claimed | Held]:
         answers: list[Claimed | Held] = []
         for part in _distinct(claims):
-            self._claim_no += 1
             args = [arg for c in part for arg in (bucket_of(c.actor), c.actor, _offer(c))]
-            reply = await self._call(scripts.CLAIM, me, self._claimer, self._claim_no, *args)
-            if reply[0] == b"overtaken":
-                raise RegistryUnavailable(f"Redis at {self.address}: a later claim came first")
-            answers += self._heard.claims(reply)
+            reply = await self._call(scripts.CLAIM, me, *self._numbered(), *args)
+            answers += self._heard.claims(self._in_order(reply))
         return answers
+
+    def _numbered(self) -> tuple[str, int]:
+        self._call_no += 1
+        return self._claimer, self._call_no
+
+    def _in_order(self, reply: Sequence[Any]) -> Sequence[Any]:
+        if reply[0] == b"overtaken":
+            raise RegistryUnavailable(f"Redis at {self.address}: a later claim came first")
+        return reply
 
     async def _call(self, script: Script, *args: Any) -> Sequence[Any]:
         return self._heard.check(await self._cross(self._run, script, args))

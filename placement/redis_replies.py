@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from placement.ports import Fenced, StaleGeneration
-from placement.records import Claimed, Held, Load, Location, Member, Renewal, Stored, View
+from placement.records import Claimed, Held, Load, Location, Member, Reminder, Renewal, Stored, View
 from placement.view import make_view
 
 _decode_member = msgspec.json.Decoder(Member).decode
@@ -52,6 +52,17 @@ class Heard:
         self.epoch = max(self.epoch, location.epoch)
         return location
 
+    def specs(self, reply: Sequence[Any]) -> list[tuple[str, bytes, Location | None]]:
+        """Durable actors, each with its spec and where it lives."""
+        return [
+            (actor.decode(), spec, None if text is None else self.location(text))
+            for actor, spec, text in batched(reply[2], 3)
+        ]
+
+    def asserted(self, owned: Iterable[tuple[str, int]]) -> None:
+        """This host is about to tell the registry of these epochs."""
+        self.epoch = max(self.epoch, *(epoch for _, epoch in owned))
+
     def claims(self, reply: Sequence[Any]) -> list[Claimed | Held]:
         """The answers to a batch of claims, in the order asked."""
         _, _, epoch_text, held, states = reply
@@ -89,7 +100,18 @@ def read_stored(text: bytes) -> Stored:
     return Stored(int(epoch), int(save_no), data)
 
 
-def pairs(flat: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
+def read_reminders(reply: Sequence[Any]) -> list[Reminder]:
+    return [
+        Reminder(actor.decode(), name.decode(), int(due_ms), int(every_ms) / 1000)
+        for actor, name, due_ms, every_ms in batched(reply[2], 4)
+    ]
+
+
+def pairs(flat: Iterable[Any]) -> Iterable[tuple[Any, ...]]:
     """A hash as the server's flat list of field, value, field, value."""
-    it = iter(flat)
-    return zip(it, it, strict=True)
+    return batched(flat, 2)
+
+
+def batched(flat: Iterable[Any], size: int) -> Iterable[tuple[Any, ...]]:
+    """A flat list as the records of ``size`` values that it is made of."""
+    return zip(*[iter(flat)] * size, strict=True)

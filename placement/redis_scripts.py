@@ -1,9 +1,12 @@
 """The Lua scripts of the Redis registry, as text and digest, and the layout of its keys.
 
 All keys of a cluster begin with ``roost:{<cluster>}:`` and so share one hash slot:
-``meta`` (run and replication id, generation, version, epoch), ``members``, ``counters``, ``loads``,
-``claims`` (hashes by incarnation), ``l:<bucket>`` (hashes actor -> ``epoch:incarnation``),
-``s:<actor>`` (saved states), ``gone:<incarnation>`` (the only keys with a TTL). A data module.
+``meta`` (run and replication id, generation, version, epoch, settled generation), ``members``,
+``counters``, ``loads``, ``claims`` (hashes by incarnation), ``l:<bucket>`` (hashes actor ->
+``epoch:incarnation``), ``s:<actor>`` (saved states), ``durable`` (sorted names of durable actors),
+``d:<4 hex digits>`` (hashes actor -> spec, by the hash's first digits), ``due`` (reminders by due
+time), ``r:<actor>`` (hashes name -> reminder); with a TTL only ``gone:<incarnation>`` and
+``dropped:<reminder>``, marks against late requests. A data module.
 """
 
 from __future__ import annotations
@@ -41,11 +44,12 @@ def changes_channel(cluster: str) -> str:
     return f"roost:{{{cluster}}}:view"
 
 
-def _load(name: str) -> Script:
-    """A script's file after the common part; the line ``#!lua`` with its flags must stay first."""
+def _load(name: str, *shared: str) -> Script:
+    """A script's file after the common parts; the line ``#!lua`` with its flags must stay first."""
     folder = files("placement") / "scripts"
     flags, _, body = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
-    text = f"{flags}\n{(folder / 'common.lua').read_text('utf-8')}{body}"
+    parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("common", *shared)]
+    text = f"{flags}\n{''.join(parts)}{body}"
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -62,3 +66,13 @@ SAVE = _load("save")
 LOAD = _load("load")
 FORGET = _load("forget")
 LIST = _load("list")
+ASSERT = _load("assert")
+SETTLE = _load("settle")
+SETTLED = _load("settled")
+KEEP_SPEC = _load("keep_spec", "durable")
+END_DURABLE = _load("end_durable", "durable")
+SPECS = _load("specs", "durable")
+SET_REMINDER = _load("set_reminder", "durable")
+DROP_REMINDER = _load("drop_reminder", "durable")
+DUE_REMINDERS = _load("due_reminders", "durable")
+REMINDER_FIRED = _load("reminder_fired", "durable")

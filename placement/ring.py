@@ -67,6 +67,19 @@ class Ring:
                 if len(seen) == len(self.members):
                     return
 
+    def ranges(self, incarnation: str) -> list[tuple[int, int]]:
+        """The ranges of ``stable_hash`` (first, last; inclusive, ascending, none that touch) whose
+        actors belong to that member; none if the ring gives it nothing."""
+        found: list[tuple[int, int]] = []
+        ends = zip([0, *self._keys], [*self._keys, _SPACE], self._owners, strict=True)
+        for first, end, member in ends if self._keys else ():
+            if member.incarnation != incarnation or first == end:
+                continue
+            if found and found[-1][1] == first - 1:
+                first = found.pop()[0]
+            found.append((first, end - 1))
+        return found
+
     def share(self) -> dict[str, float]:
         """The part of the hash space (0 to 1) that each host id owns."""
         shares = dict.fromkeys((m.host_id for m in self.members), 0.0)

@@ -1,0 +1,3 @@
+#!lua flags=allow-oom
+redis.call('HSET', META, 'settled', generation)
+return answer('ok')
