@@ -18,7 +18,7 @@ import trio
 from actors.calls import Call, Sender
 from actors.codec import encode
 from actors.incoming import CURRENT, InCall, Internal, LocalInCall
-from actors.kinds import REMIND, SPAWN
+from actors.kinds import REMIND, SPAWN, SPAWNER
 from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
 from actors.reasons import Reason
@@ -33,7 +33,7 @@ from wire.errors import (
     RoostError,
     Unavailable,
 )
-from wire.ids import ActorId
+from wire.ids import ActorId, parse_actor_id
 from wire.items import Mode, Refusal
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 DURABLE = "roost-durable"
 WATCH = "$watch"
 STOP = "$stop"
+CRASH = "$crash"
 
 log = logging.getLogger("roost.actors")
 
@@ -69,7 +70,7 @@ class Activation(Sender):
     __slots__ = (
         "_nursery", "_timers", "active", "actor", "crashes", "epoch", "id", "idle_since", "inbox",
         "is_closing", "is_durable", "is_spilled", "kind", "life", "phase", "queue", "running",
-        "stop_reason", "system", "threads", "tick", "urgent", "waiters", "watchers",
+        "spawner", "stop_reason", "system", "threads", "tick", "urgent", "waiters", "watchers",
     )  # fmt: skip
 
     actor: Actor
@@ -87,6 +88,7 @@ class Activation(Sender):
         self.running = 0  # workers that have been handed to it
         self.active: list[InCall] = []  # calls whose handlers run
         self.inbox: Inbox | None = None  # streams from other hosts; made when first needed
+        self.spawner: ActorId | None = None  # the actor that spawned it, as far as is known
         self.stop_reason: Reason | None = None
         self.is_closing = False  # takes no new messages: they belong elsewhere
         self.is_durable = False  # it comes back when its host is gone, and is never idle
@@ -177,6 +179,8 @@ class Activation(Sender):
             call.is_admitted()
             call.fail(exc)
             return False
+        if call.method == SPAWN and call.headers and SPAWNER in call.headers:
+            self.spawner = parse_actor_id(call.headers[SPAWNER])
         call.spec = spec
         return True
 
@@ -187,6 +191,10 @@ class Activation(Sender):
         elif call.method == STOP:
             self.watchers = [*(self.watchers or ()), call]
             self.system.lifecycle.stop(self, Reason.STOPPED)
+        elif call.method == CRASH:
+            self.crashed(
+                ActorError(str(self.system.kinds.anything.decode(call.content, call.payload)))
+            )
         else:
             call.fail(InvalidArgument(f"{call.method!r} is no message that actors know"))
 

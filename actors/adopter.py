@@ -19,7 +19,7 @@ from actors.offers import Answer, Offer, Outcome, Waiting, decode_offers, encode
 from actors.routing import may_claim
 from placement.ports import Claim, Fenced, RegistryError
 from placement.records import Claimed, Held, Location
-from wire.ids import ActorId
+from wire.ids import ActorId, parse_actor_id
 from wire.ports import Peer
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class Adopter:
 
     def _continue(self, activation: Activation, offer: Offer) -> None:
         """Take over streams, waiting messages and timers; then let it run."""
+        activation.spawner = parse_actor_id(offer.spawner) if offer.spawner else None
         inbox = activation.inbox = activation.inbox or Inbox()
         now = trio.current_time()
         for incarnation, number, expected in offer.streams:

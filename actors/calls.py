@@ -38,7 +38,7 @@ class Call:
     __slots__ = (
         "chain", "content", "credit", "done", "entry", "expires_at", "headers", "id",
         "idempotent", "local", "method", "mode", "nowait", "payload", "router", "sender",
-        "target", "tick",
+        "start_only", "target", "tick",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class Call:
         self.credit = 0
         self.idempotent = False
         self.nowait = False
+        self.start_only = False  # the deadline bounds only the time until it starts
         self.id = 0
         self.tick = 0
         self.done = False
@@ -200,7 +201,7 @@ class TellNowait(Call):
 class StreamCall(TaskCall):
     """A stream call whose items one Trio task takes in turn."""
 
-    __slots__ = ("_decode", "_items", "_owed", "_start_only", "_window")
+    __slots__ = ("_decode", "_items", "_owed", "_window")
 
     def __init__(
         self, *args: Any, decode: Callable[[int, bytes], Any], window: int, start_only: bool
@@ -208,12 +209,12 @@ class StreamCall(TaskCall):
         super().__init__(*args)
         self._decode = decode
         self._items: deque[tuple[int, bytes]] = deque()
-        self._start_only = start_only  # the deadline bounds only the time until it starts
+        self.start_only = start_only
         self._window = self.credit = window
         self._owed = 0
 
     def accepted(self) -> None:
-        if self._start_only and self.tick:
+        if self.start_only and self.tick:
             self.router.wheel.discard(self)
 
     def chunk(self, content: int, payload: bytes) -> None:
@@ -255,7 +256,7 @@ class StreamCall(TaskCall):
 class GatewayCall(Call):
     """A call from outside: hands everything on to the gRPC service's own call object."""
 
-    __slots__ = ("_client", "_ended", "_granted", "_held", "_last", "_start_only")
+    __slots__ = ("_client", "_ended", "_granted", "_held", "_last")
 
     def __init__(
         self, *args: Any, client: ClientCall, window: int, start_only: bool,
@@ -264,7 +265,7 @@ class GatewayCall(Call):
         super().__init__(*args)
         self._client = client
         self._ended = ended
-        self._start_only = start_only
+        self.start_only = start_only
         self._granted = 0
         self._held: deque[tuple[int, bytes]] = deque()
         self._last: Callable[[], None] | None = None
@@ -276,7 +277,7 @@ class GatewayCall(Call):
             self._end()
             self._last = lambda: self._client.finished(Content.MSGPACK, b"")
             self._pass_on()
-        elif self.mode == Mode.STREAM and self._start_only and self.tick:
+        elif self.mode == Mode.STREAM and self.start_only and self.tick:
             self.router.wheel.discard(self)
 
     def chunk(self, content: int, payload: bytes) -> None:

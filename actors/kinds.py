@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SPAWN = "$spawn"
 #: A durable timer fires: its name goes to ``on_reminder``.
 REMIND = "$remind"
+#: Header of a spawn that an actor made: which actor.
+SPAWNER = "roost-spawner"
 
 OnError = Literal["resume", "restart", "stop", "escalate"]
 Persist = Literal["passivate", "turn"]
@@ -43,7 +45,8 @@ class KindOptions:
     max_concurrency: int = 1
     #: Any handler may run while another waits (then a cycle A, B, A is no deadlock).
     reentrant: bool = False
-    #: What a handler's exception does to the actor, besides reaching its caller.
+    #: What a handler's exception does to the actor, besides reaching its caller: nothing, start
+    #: it anew from its saved state, stop it as failed, or that and crash the actor that spawned it.
     on_error: OnError = "resume"
     #: Restarts allowed within ``restart_window_s`` before the actor stops as failed.
     restarts_max: int = 5

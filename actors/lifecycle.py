@@ -418,7 +418,7 @@ class Lifecycle:
                 self._fail(activation, f"{why}: {_say(exc)}")
             case Escalate(why):
                 self._fail(activation, f"{why}: {_say(exc)}")
-                self._system.escalate(activation, exc)
+                self._system.escalate(activation, _say(exc))
             case None:
                 pass
 

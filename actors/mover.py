@@ -167,6 +167,7 @@ class Mover:
             [(*key, stream.expected) for key, stream in streams.items()],
             [_waiting(c, now) for c in activation.queue or () if isinstance(c, RemoteInCall)],
             (timers or {}).get(activation, []), activation.is_durable, is_drain,
+            str(activation.spawner or ""),
         )  # fmt: skip
 
     async def _ask(self, to: str, offers: list[Offer]) -> Sequence[Answer | None]:

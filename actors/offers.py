@@ -50,6 +50,7 @@ class Offer(msgspec.Struct, array_like=True):
     timers: list[TimerLeft]
     is_durable: bool
     is_urgent: bool  # the old owner drains: take it even if the ring says otherwise by now
+    spawner: str = ""  # the actor that spawned it, and hears when it escalates
 
 
 class Outcome(StrEnum):

@@ -134,7 +134,7 @@ class Outgoing:
             call.id = self._last_call
             self.calls[call.id] = call
         budget_ms = -1
-        if call.expires_at != math.inf and call.tick:
+        if call.expires_at != math.inf and call.tick and not call.start_only:
             budget_ms = max(0, int((call.expires_at - self._router.system.now()) * 1000))
         return Envelope(
             box.id, entry.seq, box.attempt, call.id, call.target.kind, call.target.key,

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
-from actors.activation import DURABLE, STOP, WATCH, Activation
+from actors.activation import CRASH, DURABLE, STOP, WATCH, Activation
 from actors.actor import Actor
 from actors.adopter import Adopter
-from actors.calls import Sender, StreamCall, WaitingCall
+from actors.calls import Sender, StreamCall, TellNowait, WaitingCall
 from actors.claimer import Claimer
 from actors.config import SystemConfig
 from actors.deadlines import DeadlineWheel
 from actors.durables import Durables
+from actors.incoming import CURRENT
 from actors.interceptors import Interceptor, Interceptors
-from actors.kinds import SPAWN
+from actors.kinds import SPAWN, SPAWNER
 from actors.kindtable import KindTable
 from actors.lifecycle import Lifecycle
 from actors.membership import Membership
@@ -113,8 +114,11 @@ class System:
         """
         ref = self.ref(kind, key)
         payload = self.kinds.of(kind).handlers[SPAWN].signature.encode(args, kwargs)
-        headers = {DURABLE: "1"} if durable else None
-        await self._ask(id_of(ref), SPAWN, payload, None, headers)
+        headers = {DURABLE: "1"} if durable else {}
+        spawner = CURRENT.get()
+        if spawner is not None:
+            headers[SPAWNER] = str(spawner.activation.id)
+        await self._ask(id_of(ref), SPAWN, payload, None, headers or None)
         return ref
 
     async def stop(self, ref: object) -> bool:
@@ -246,9 +250,19 @@ class System:
             del self.failures[next(iter(self.failures))]
         self.failures[target] = (why, trio.current_time())
 
-    def escalate(self, activation: Activation, exc: Exception) -> None:
-        """The actor that spawned ``activation`` crashes in its turn, if it runs here."""
-        log.error("%s escalates: %s", activation.id, exc)
+    def escalate(self, activation: Activation, why: str) -> None:
+        """The actor that spawned ``activation``, wherever it lives, crashes as if its run() had
+        raised. Whoever spawned it is known until it is passivated or its host dies."""
+        if activation.spawner is None:
+            return
+        payload = self.kinds.encode(f"{activation.id}, which it spawned, failed: {why}")
+        call: TellNowait = prepare(
+            self, TellNowait, activation.spawner, CRASH, Mode.TELL, Content.MSGPACK, payload,
+            None, None,
+        )  # fmt: skip
+        self.router.submit(call)
+        if call.error is not None:
+            log.error("%s is not told that %s failed", activation.spawner, activation.id)
 
     def set_view(self, view: View) -> None:
         """Take over a newer view."""
