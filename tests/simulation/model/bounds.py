@@ -18,7 +18,7 @@ Budget = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """At most that many of each, over all hosts and actors; ``faults`` of the first six together."""
+    """At most that many of each, over all hosts and actors; ``faults``: of the first six in all."""
 
     crashes: int = 0
     freezes: int = 0

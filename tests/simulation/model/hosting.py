@@ -23,8 +23,9 @@ from tests.simulation.model.bounds import (
 from tests.simulation.model.bounds import (
     SAVE as SAVING,
 )
+from tests.simulation.model.invariants import NOT_HIGHER, OLD_SNAPSHOT
 from tests.simulation.model.rules import Rules
-from tests.simulation.model.server import SCRIPTS, denied
+from tests.simulation.model.server import SCRIPTS, denied, is_takeable
 from tests.simulation.model.state import (
     ACTIVE,
     ASSERT,
@@ -36,8 +37,6 @@ from tests.simulation.model.state import (
     GRANTED,
     IDLE,
     KINDS,
-    LIVE,
-    NOBODY,
     NONE,
     NOT_HERE,
     OFFER,
@@ -53,8 +52,8 @@ from tests.simulation.model.state import (
     Item,
     Local,
     arrived,
+    fly,
     may_act,
-    membership,
     put,
     sent,
     up_to_date,
@@ -88,21 +87,17 @@ def may_claim(rules: Rules, cluster: Cluster, host: int) -> bool:
     return up_to_date(cluster, cluster.hosts[host]) and not held_back(rules, cluster)
 
 
-def is_takeable(rules: Rules, cluster: Cluster, actor: Actor, host: int) -> bool:
-    owner = actor.location.owner
-    if owner in (NOBODY, host) or not rules.takeover_needs_proof:
-        return True
-    return membership(cluster, actor, owner) != LIVE
-
-
 def claim(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
     """Rule 5: a host that does not run the actor asks for a free, its own or a dead's location."""
     for host, local in enumerate(actor.locals):
-        if local.mode != IDLE or not may_claim(rules, cluster, host):
+        if not may_claim(rules, cluster, host):
             continue
-        if is_takeable(rules, cluster, actor, host):
-            item = Item(CLAIM, host, actor.location.epoch, PLAIN, cluster.gen, True)
+        item = Item(CLAIM, host, actor.location.epoch, PLAIN, cluster.gen, True)
+        if local.mode == IDLE and is_takeable(rules, cluster, actor, host):
             after = put(sent(actor, item), host, Local(CLAIMING))
+            yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
+        elif local.mode == ACTIVE and not rules.own_claim_after_exit:
+            after = sent(actor, item._replace(awaited=False))
             yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
 
 
@@ -115,7 +110,7 @@ def execute(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
         outcome = SCRIPTS[item.kind](rules, cluster, rest, item)
         what = (KINDS[item.kind], item.inc, item.epoch, item.number)
         yield Step(what, FREE_OF_CHARGE, *outcome)
-        again = outcome.actor._replace(flight=(*outcome.actor.flight, item._replace(awaited=False)))
+        again = sent(outcome.actor, item._replace(awaited=False))
         yield Step((*what, "and once more later"), REPEAT, outcome.cluster, again, outcome.broken)
 
 
@@ -133,7 +128,7 @@ def forsaken(actor: Actor, host: int) -> Actor:
         item._replace(awaited=False) if item.awaited and item.inc == host else item
         for item in actor.flight
     )
-    return put(actor._replace(flight=flight), host, denied(actor.locals[host]))
+    return put(fly(actor, flight), host, denied(actor.locals[host]))
 
 
 def activate(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
@@ -151,9 +146,9 @@ def activate(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
 
 def activation_breaks(actor: Actor, local: Local) -> str:
     if local.epoch <= actor.top:
-        return "an activation began at an epoch that is not higher than those before it"
+        return NOT_HIGHER
     if local.snapshot != NONE and local.snapshot < actor.saved.epoch:
-        return "an activation began from a snapshot older than a save that was accepted"
+        return OLD_SNAPSHOT
     return ""
 
 

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from tests.simulation.model.state import ACTIVE, Actor, Cluster, may_act, up_to_date
 
-CHECKED = (
-    "never two activations of one actor that may act",
-    "no save accepted from an activation that is not the newest, nor one older than the stored",
-    "an actor's epochs only grow, so an offered activation never resumes at its old one",
-    "no activation from a snapshot older than an accepted save",
-    "an activation whose host holds a lease of this generation has its location",
-    "from every state, without further faults, a state is reached where every actor is active",
-)
+TWO_ACT = "two activations of one actor may act"
+DISPLACED = "an activation under a lease of this generation has lost its location"
+NOT_HIGHER = "an activation began at an epoch that is not higher than all before it"
+WENT_BACK = "a location's epoch went back below one that has run"
+NOT_NEWEST = "a save was accepted from an activation that is not the newest"
+OLDER_SAVE = "a save was accepted that is older than the one stored"
+OLD_SNAPSHOT = "an activation began from a snapshot older than an accepted save"
+STUCK = "from here no recovery makes every actor active"
+
+CHECKED = {
+    TWO_ACT: "never two activations of one actor that may act",
+    DISPLACED: "who holds a lease of this generation keeps the locations of what it runs",
+    NOT_HIGHER: "epochs only grow, so an offered activation never resumes at its old one",
+    WENT_BACK: "nor does an assertion write a lower one",
+    NOT_NEWEST: "no save is accepted from an activation that is not the newest",
+    OLDER_SAVE: "nor one older than what is stored",
+    OLD_SNAPSHOT: "no activation begins from a snapshot older than an accepted save",
+    STUCK: "every state can, without more faults, come to one where all actors are active",
+}
 
 
 def broken_in(cluster: Cluster, actor: Actor) -> str:
@@ -26,9 +37,9 @@ def broken_in(cluster: Cluster, actor: Actor) -> str:
         if local.mode == ACTIVE and may_act(cluster.hosts[host])
     ]
     if len(running) > 1:
-        return "two activations of one actor may act"
+        return TWO_ACT
     if any(is_displaced(cluster, actor, host) for host in running):
-        return "an activation under a lease of this generation has lost its location"
+        return DISPLACED
     return ""
 
 

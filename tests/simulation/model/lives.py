@@ -57,7 +57,12 @@ def see_generation(rules: Rules, cluster: Cluster) -> Turns:
     for index, host in enumerate(cluster.hosts):
         if host.gen < cluster.gen and host.lease != LAPSED:
             after = put_host(cluster, index, host._replace(gen=cluster.gen, reply=-1))
-            yield Turn((index,), FREE_OF_CHARGE, after, ("seen", index, cluster.gen))
+            yield Turn(
+                (index,),
+                FREE_OF_CHARGE,
+                after,
+                ("seen", index, cluster.gen, rules.old_replies_void),
+            )
 
 
 def renew(rules: Rules, cluster: Cluster) -> Turns:
@@ -208,11 +213,12 @@ def untouched(actor: Actor) -> Actor:
     return actor
 
 
-def seen(actor: Actor, host: int, gen: int) -> Actor:
+def seen(actor: Actor, host: int, gen: int, void: bool) -> Actor:
     """Rule 9: ``host`` waits no more for what an older generation would have answered."""
     local = actor.locals[host]
-    waits = local.mode in (CLAIMING, RESUMING) or (local.mode == GRANTED and local.gen < gen)
-    return forsaken(actor, host) if waits else actor
+    waits = local.mode in (CLAIMING, RESUMING)
+    late = local.mode == GRANTED and local.gen < gen and void
+    return forsaken(actor, host) if waits or late else actor
 
 
 def asserted(actor: Actor, host: int, gen: int) -> Actor | None:
@@ -254,9 +260,7 @@ def emptied(actor: Actor, keep: tuple[bool, bool]) -> Actor:
     scripts, offers = keep
     flight = tuple(i for i in actor.flight if (offers if i.kind == OFFER else scripts))
     members = (ABSENT,) * len(actor.members)
-    return actor._replace(
-        location=FREE, saved=UNSAVED, copy=None, flight=flight, members=members
-    )
+    return actor._replace(location=FREE, saved=UNSAVED, copy=None, flight=flight, members=members)
 
 
 EFFECTS: dict[str, Callable[..., Actor | None]] = {

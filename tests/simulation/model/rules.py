@@ -18,7 +18,9 @@ class Rules:
     rejoin_after_none_runs: bool = True  # 4: a fenced host comes back without its activations
     takeover_needs_proof: bool = True  # 5: only a dead holder's location is taken
     claim_raises_epoch: bool = True  # 5: also when the recorded incarnation claims again
-    own_claim_names_epoch: bool = True  # 5: a late claim does not displace the same host's newer
+    own_claim_after_exit: bool = True  # 5: not while its earlier activation runs
+    own_claim_names_epoch: bool = True  # 5: so a late one does not displace the newer activation
+    own_claim_allowed: bool = True  # 5: by the recorded incarnation, or a lost reply orphans
     epochs_outlive_server: bool = True  # 6: raised at each generation
     quiesce_before_offer: bool = True  # 7
     transfer_names_offer: bool = True  # 7: only the very location that was offered is taken
@@ -32,8 +34,8 @@ class Rules:
     old_replies_void: bool = True  # 9
     old_offers_void: bool = True  # 9
     renewal_needs_assertion: bool = True  # 9
-    assertion_compares_epoch: bool = True  # 9: the higher epoch stays
-    assertion_of_running_only: bool = True  # 9: never what is quiesced
+    assertion_compares_epoch: bool = True  # 9: the higher epoch stays (redundant, see mutants.py)
+    assertion_of_running_only: bool = True  # 9: never of what is quiesced
     assertion_ends_at_renewal: bool = True  # 9: none after the host's first one
     assertion_ends_at_claim: bool = True  # 9: none at all after anybody's first one
     nothing_moves_before_renewal: bool = True  # 9: no offer, resumption or release

@@ -1,20 +1,26 @@
-"""Breadth-first search of all states within the bounds, shortest counter-example first."""
+"""Breadth-first search of all states within the bounds, shortest counter-example first.
+
+Then, from every state that was found, a search for a way back to health without further faults.
+"""
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.simulation.model.bounds import FREE_OF_CHARGE, Bounds
+from tests.simulation.model.invariants import STUCK
 from tests.simulation.model.rules import PROTOCOL, Rules
-from tests.simulation.model.space import NOWHERE, Space
+from tests.simulation.model.space import BITS, NOWHERE, Space
 
 
 @dataclass
 class Found:
     """What a search found. ``broken``: the promise that was broken, "" if none; ``path``: the
-    states that lead there, the last of them before the step that breaks it if ``by_step``."""
+    states that lead there; ``by_step``: it is a step from the last of them that breaks it."""
 
     states: int = 0
     transitions: int = 0
@@ -23,29 +29,48 @@ class Found:
     broken: str = ""
     by_step: bool = False
     path: list[int] = field(default_factory=list)
-    wells: int = 0
     search_s: float = 0.0
     liveness_s: float = 0.0
 
 
-def successors(space: Space, state: int) -> Iterator[tuple[int, str]]:
+Parents = dict[int, int]
+
+
+def successors(space: Space, state: int) -> list[tuple[int, str]]:
     """Every state that may come next, and the promise that the step to it broke."""
     budget, cluster, actors = space.unpack(state)
+    left, pack, found = space.left[budget], space.pack, []
     for index, actor in enumerate(actors):
-        for cost, then, after, broken in space.moves(cluster, actor):
-            left = space.spent(budget, cost)
-            if left != NOWHERE:
-                ids = (*actors[:index], after, *actors[index + 1 :])
-                yield space.pack(left, then, ids), broken
-    for cost, then, effect in space.turns(cluster):
-        left = space.spent(budget, cost)
-        if left != NOWHERE:
-            ids = tuple([space.effect(effect, actor) for actor in actors])
+        others = [*actors[:index], *actors[index + 1 :]]
+        for cost, then, after, broken in space.moves[cluster << BITS | actor]:
+            if left[cost] != NOWHERE:
+                found.append((pack(left[cost], then, [after, *others]), broken))
+    for cost, then, effect in space.turns[cluster]:
+        if left[cost] != NOWHERE:
+            ids = list(actors) if effect is None else [effect[actor] for actor in actors]
             if NOWHERE not in ids:
-                yield space.pack(left, then, ids), ""
+                found.append((pack(left[cost], then, ids), ""))
+    return found
 
 
-def explore(space: Space, deadline_s: float) -> tuple[Found, dict[int, int]]:
+def recoveries(space: Space, state: int) -> list[int]:
+    """The states that may come next without a fault and without anything that is counted."""
+    budget, cluster, actors = space.unpack(state)
+    found = []
+    for index, actor in enumerate(actors):
+        others = [*actors[:index], *actors[index + 1 :]]
+        for cost, then, after, _ in space.moves[cluster << BITS | actor]:
+            if cost == FREE_OF_CHARGE:
+                found.append(space.pack(budget, then, [after, *others]))
+    for cost, then, effect in space.turns[cluster]:
+        if cost == FREE_OF_CHARGE:
+            ids = list(actors) if effect is None else [effect[actor] for actor in actors]
+            if NOWHERE not in ids:
+                found.append(space.pack(budget, then, ids))
+    return found
+
+
+def explore(space: Space, deadline_s: float) -> tuple[Found, Parents]:
     """All states within the bounds, or up to the first broken promise or ``deadline_s``."""
     began = time.monotonic()
     found, parents = Found(), {space.start: 0}
@@ -53,34 +78,39 @@ def explore(space: Space, deadline_s: float) -> tuple[Found, dict[int, int]]:
     while level and not found.broken and time.monotonic() - began < deadline_s:
         level = expand(space, level, parents, found)
         found.depth += 1
-    found.exhausted = not level
+    found.exhausted = not level and not found.broken
     found.states, found.search_s = len(parents), time.monotonic() - began
     return found, parents
 
 
-def expand(space: Space, level: list[int], parents: dict[int, int], found: Found) -> list[int]:
+def expand(space: Space, level: list[int], parents: Parents, found: Found) -> list[int]:
     """The new states next to ``level``; stops early at a broken promise."""
     fresh: list[int] = []
     for state in level:
-        for after, broken in successors(space, state):
-            found.transitions += 1
+        ahead = successors(space, state)
+        found.transitions += len(ahead)
+        for after, broken in ahead:
             if broken:
                 found.broken, found.by_step = broken, True
                 found.path = path_to(parents, state)
                 return fresh
-            if after in parents:
-                continue
-            parents[after] = state
-            fresh.append(after)
-            _, cluster, actors = space.unpack(after)
-            for actor in actors:
-                if verdict := space.verdict(cluster, actor):
+            if after not in parents:
+                parents[after] = state
+                fresh.append(after)
+                if verdict := judge(space, after):
                     found.broken, found.path = verdict, path_to(parents, after)
                     return fresh
     return fresh
 
 
-def path_to(parents: dict[int, int], state: int) -> list[int]:
+def judge(space: Space, state: int) -> str:
+    """The invariant that the state breaks, "" if none."""
+    _, cluster, actors = space.unpack(state)
+    verdicts, pair = space.verdicts, cluster << BITS
+    return next((verdicts[pair | actor] for actor in actors if verdicts[pair | actor]), "")
+
+
+def path_to(parents: Parents, state: int) -> list[int]:
     path = []
     while state:
         path.append(state)
@@ -88,49 +118,34 @@ def path_to(parents: dict[int, int], state: int) -> list[int]:
     return path[::-1]
 
 
-def recoveries(space: Space, state: int) -> Iterator[int]:
-    """The states that may come next without a fault and without anything that is counted."""
-    _, cluster, actors = space.unpack(state)
-    for index, actor in enumerate(actors):
-        for cost, then, after, _ in space.moves(cluster, actor):
-            if cost == FREE_OF_CHARGE:
-                yield space.pack(0, then, (*actors[:index], after, *actors[index + 1 :]))
-    for cost, then, effect in space.turns(cluster):
-        if cost == FREE_OF_CHARGE:
-            ids = tuple([space.effect(effect, actor) for actor in actors])
-            if NOWHERE not in ids:
-                yield space.pack(0, then, ids)
+def find_stuck(space: Space, parents: Parents) -> int:
+    """A state from which no recovery leads to all actors served, or 0.
 
-
-def find_stuck(space: Space, parents: dict[int, int]) -> tuple[int, int]:
-    """(a state from which no recovery leads to all actors served, or 0; states looked at)."""
+    Recovering spends nothing, so what is left of the budgets makes no difference.
+    """
     well: set[int] = set()
+    place = (1 << BITS * (space.actor_count + 1)) - 1
     for state in parents:
-        parts = space.unpack(state)
-        if not recovers(space, space.pack(0, parts.cluster, parts.actors), well):
-            return state, len(well)
-    return 0, len(well)
+        start = 1 << BITS * (space.actor_count + 1) | (state & place)
+        if start not in well and not recovers(space, start, well):
+            return state
+    return 0
 
 
 def recovers(space: Space, start: int, well: set[int]) -> bool:
     """Depth first from ``start`` to what is known to be well; the way there is well too."""
-    if start in well:
-        return True
-    tried, trail = {start}, [(start, recoveries(space, start))]
+    tried, trail = {start}, [(start, iter(recoveries(space, start)))]
     while trail:
         state, ahead = trail[-1]
-        if space.is_well(space.unpack(state)):
+        if state in well or space.is_well(space.unpack(state)):
             well.update(passed for passed, _ in trail)
             return True
-        after = next((a for a in ahead if a in well or a not in tried), 0)
-        if after in well:
-            well.update(passed for passed, _ in trail)
-            return True
-        if after == 0:
-            trail.pop()
-        else:
+        after = next((after for after in ahead if after not in tried), 0)
+        if after:
             tried.add(after)
-            trail.append((after, recoveries(space, after)))
+            trail.append((after, iter(() if after in well else recoveries(space, after))))
+        else:
+            trail.pop()
     return False
 
 
@@ -145,13 +160,29 @@ def check(
     deadline_s: float = 900.0,
 ) -> tuple[Found, Space]:
     """Search one configuration. The result is a proof within the bounds only if ``exhausted``."""
-    space = Space(hosts, actors, bounds, rules, fine)
+    with collector_paused():
+        return check_paused(Space(hosts, actors, bounds, rules, fine), liveness, deadline_s)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Millions of tuples and no cycle among them: looking for one takes a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def check_paused(space: Space, liveness: bool, deadline_s: float) -> tuple[Found, Space]:
     found, parents = explore(space, deadline_s)
-    if liveness and found.exhausted and not found.broken:
+    if liveness and found.exhausted:
         began = time.monotonic()
-        stuck, found.wells = find_stuck(space, parents)
+        stuck = find_stuck(space, parents)
         if stuck:
-            found.broken = "a state from which no recovery makes every actor active"
+            found.broken = STUCK
             found.path = path_to(parents, stuck)
         found.liveness_s = time.monotonic() - began
     return found, space

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tests.simulation.model.invariants import NOT_NEWEST, OLDER_SAVE, WENT_BACK
 from tests.simulation.model.rules import Rules
 from tests.simulation.model.shape import epochs_of
 from tests.simulation.model.state import (
@@ -68,8 +69,14 @@ def is_granted(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> bool
         if item.number == BY_OFFER:
             return not rules.transfer_names_offer
         return owner == item.inc and not rules.own_claim_names_epoch
-    if item.number != PLAIN or owner in (NOBODY, item.inc):
-        return True
+    return item.number != PLAIN or is_takeable(rules, cluster, actor, item.inc)
+
+
+def is_takeable(rules: Rules, cluster: Cluster, actor: Actor, inc: int) -> bool:
+    """Rule 5: the location is free, recorded as the claimant's own, or its holder is dead."""
+    owner = actor.location.owner
+    if owner in (NOBODY, inc):
+        return owner == NOBODY or rules.own_claim_allowed
     return membership(cluster, actor, owner) != LIVE or not rules.takeover_needs_proof
 
 
@@ -108,9 +115,9 @@ def run_save(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcom
         return Outcome(cluster, actor)
     broken = ""
     if item.epoch < actor.top:
-        broken = "a save was accepted from an activation that is not the newest"
+        broken = NOT_NEWEST
     elif save < stored:
-        broken = "a save was accepted that is older than the one stored"
+        broken = OLDER_SAVE
     return Outcome(cluster, actor._replace(saved=save), broken)
 
 
@@ -130,7 +137,7 @@ def run_assert(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outc
         return Outcome(cluster, put(actor, inc, NOT_HERE) if here else actor)
     if here:
         actor = put(actor, inc, actor.locals[inc]._replace(gen=cluster.gen))
-    broken = "an epoch went back" if epoch < actor.top else ""
+    broken = WENT_BACK if epoch < actor.top else ""
     saved = max(actor.saved, Saved(epoch, item.number))
     return Outcome(cluster, actor._replace(location=Location(inc, epoch), saved=saved), broken)
 

@@ -18,22 +18,27 @@ from tests.simulation.model.state import (
     Actor,
     Cluster,
     Item,
+    Local,
     Location,
     Saved,
+    fly,
 )
 
 
 def epochs_of(actor: Actor) -> set[int]:
     """Every epoch that anybody remembers."""
-    epochs = {actor.top, actor.location.epoch, actor.saved.epoch}
-    if actor.copy is not None:
-        epochs.update((actor.copy[0].epoch, actor.copy[1].epoch))
-    for local in actor.locals:
-        epochs.update((local.epoch, local.snapshot, local.offered))
-    for item in actor.flight:
-        epochs.add(item.epoch)
-        if item.kind == OFFER:
-            epochs.add(item.number)
+    (_, location), (saved, _), copy, top, locals_, flight, _ = actor
+    epochs = {top, location, saved}
+    if copy is not None:
+        epochs.add(copy[0].epoch)
+        epochs.add(copy[1].epoch)
+    for mode, epoch, snapshot, _, _, offered, _ in locals_:
+        if mode:
+            epochs.update((epoch, snapshot, offered))
+    for kind, _, epoch, number, _, _ in flight:
+        epochs.add(epoch)
+        if kind == OFFER:
+            epochs.add(number)
     return epochs
 
 
@@ -41,7 +46,7 @@ def shaped(actor: Actor, prune: bool) -> Actor:
     """The canonical form. ``prune``: drop dead letters, which is only right under all rules."""
     if prune and actor.flight:
         flight = tuple(item for item in actor.flight if not is_dead_letter(actor, item))
-        actor = actor._replace(flight=flight)
+        actor = actor if flight == actor.flight else fly(actor, flight)
     return with_flight_sorted(with_gone_renumbered(with_epochs_ranked(actor)))
 
 
@@ -70,33 +75,30 @@ def may_return(actor: Actor, epoch: int) -> bool:
 
 
 def with_epochs_ranked(actor: Actor) -> Actor:
-    epochs = sorted(epochs_of(actor) | {NONE})
-    if epochs[-1] == len(epochs) - 1:
+    epochs = epochs_of(actor)
+    if max(epochs) == len(epochs) - (NONE in epochs):
         return actor
-    rank = {epoch: index for index, epoch in enumerate(epochs)}
-    copy = actor.copy
-    return actor._replace(
-        location=located(actor.location, rank),
-        saved=Saved(rank[actor.saved.epoch], actor.saved.number),
-        copy=copy
-        and (located(copy[0], rank), Saved(rank[copy[1].epoch], copy[1].number)),
-        top=rank[actor.top],
-        locals=tuple(
-            local._replace(
-                epoch=rank[local.epoch],
-                snapshot=rank[local.snapshot],
-                offered=rank[local.offered],
-            )
-            for local in actor.locals
-        ),
-        flight=tuple(
-            item._replace(
-                epoch=rank[item.epoch],
-                number=rank[item.number] if item.kind == OFFER else item.number,
-            )
-            for item in actor.flight
-        ),
+    rank = {epoch: index for index, epoch in enumerate(sorted(epochs | {NONE}))}
+    location, saved, copy, top, locals_, flight, members = actor
+    return Actor(
+        located(location, rank),
+        Saved(rank[saved.epoch], saved.number),
+        copy and (located(copy[0], rank), Saved(rank[copy[1].epoch], copy[1].number)),
+        rank[top],
+        tuple([ranked_local(local, rank) for local in locals_]),
+        tuple([ranked_item(item, rank) for item in flight]),
+        members,
     )
+
+
+def ranked_local(local: Local, rank: dict[int, int]) -> Local:
+    mode, epoch, snapshot, gen, number, offered, offered_gen = local
+    return Local(mode, rank[epoch], rank[snapshot], gen, number, rank[offered], offered_gen)
+
+
+def ranked_item(item: Item, rank: dict[int, int]) -> Item:
+    kind, inc, epoch, number, gen, awaited = item
+    return Item(kind, inc, rank[epoch], rank[number] if kind == OFFER else number, gen, awaited)
 
 
 def located(location: Location, rank: dict[int, int]) -> Location:
@@ -122,16 +124,21 @@ def renumbered(actor: Actor, names: dict[int, int]) -> Actor:
     """``actor`` with incarnations renamed; those not in ``names`` keep theirs."""
 
     def of(location: Location) -> Location:
-        return location._replace(owner=names.get(location.owner, location.owner))
+        return Location(names.get(location.owner, location.owner), location.epoch)
 
-    copy = actor.copy and (of(actor.copy[0]), actor.copy[1])
-    flight = tuple(item._replace(inc=names.get(item.inc, item.inc)) for item in actor.flight)
-    return actor._replace(location=of(actor.location), copy=copy, flight=flight)
+    def sent_by(item: Item) -> Item:
+        kind, inc, epoch, number, gen, awaited = item
+        return Item(kind, names.get(inc, inc), epoch, number, gen, awaited)
+
+    location, saved, copy, top, locals_, flight, members = actor
+    copy = copy and (of(copy[0]), copy[1])
+    flight = tuple([sent_by(item) for item in flight])
+    return Actor(of(location), saved, copy, top, locals_, flight, members)
 
 
 def with_flight_sorted(actor: Actor) -> Actor:
     flight = tuple(sorted(actor.flight))
-    return actor if flight == actor.flight else actor._replace(flight=flight)
+    return actor if flight == actor.flight else fly(actor, flight)
 
 
 def permuted(actor: Actor, order: tuple[int, ...]) -> Actor:

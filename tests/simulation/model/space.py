@@ -7,6 +7,7 @@ of all states that differ by such a renaming only one is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,173 +18,162 @@ from tests.simulation.model.rules import PROTOCOL, Rules
 from tests.simulation.model.shape import permuted, permuted_cluster, shaped
 from tests.simulation.model.state import Actor, Cluster, initial
 
-PART_BITS = 24
-PART_MASK = (1 << PART_BITS) - 1
+BITS = 24  # of a part's number
+MASK = (1 << BITS) - 1
 NOWHERE = -1
 
-Part = TypeVar("Part")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-class Numbered(Generic[Part]):
+class Numbered(Generic[Value]):
     """Numbers for parts, from 1, in the order in which they are first met."""
 
     def __init__(self) -> None:
-        self.parts: list[Part | None] = [None]
-        self._numbers: dict[Part, int] = {}
+        self._parts: list[Value] = []
+        self._numbers: dict[Value, int] = {}
 
-    def number(self, part: Part) -> int:
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, number: int) -> Value:
+        return self._parts[number - 1]
+
+    def number(self, part: Value) -> int:
         number = self._numbers.get(part)
         if number is None:
-            number = self._numbers[part] = len(self.parts)
-            self.parts.append(part)
+            self._parts.append(part)
+            number = self._numbers[part] = len(self._parts)
+            assert number <= MASK
         return number
 
-    def __getitem__(self, number: int) -> Part:
-        part = self.parts[number]
-        assert part is not None
-        return part
 
+class Memo(dict[Key, Value]):
+    """A function's results, worked out when first asked for."""
 
-class Move(NamedTuple):
-    """A step of one actor, by the numbers of the parts that come of it."""
+    def __init__(self, work_out: Callable[[Key], Value]) -> None:
+        super().__init__()
+        self._work_out = work_out
 
-    cost: int
-    cluster: int
-    actor: int
-    broken: str
+    def __missing__(self, key: Key) -> Value:
+        value = self[key] = self._work_out(key)
+        return value
 
 
 class Parts(NamedTuple):
-    """A state unpacked: numbers of its parts, the actors' sorted."""
+    """A state unpacked: the numbers of its parts, the actors' sorted."""
 
     budget: int
     cluster: int
     actors: tuple[int, ...]
 
 
+Move = tuple[int, int, int, str]  # cost, cluster part, actor part, promise broken
+Turn = tuple[int, int, Memo[int, int] | None]  # cost, cluster part, effect on actor parts
+
+
 class Space:
-    """All that is known so far of one configuration's states."""
+    """All that is known so far of one configuration's states.
+
+    Worked out when first asked for: ``moves`` of a pair (``cluster << BITS | actor``), ``turns`` of
+    a cluster part, ``verdicts`` on a pair, ``left`` of a budget by cost (NOWHERE: not enough).
+    """
 
     def __init__(self, hosts: int, actors: int, bounds: Bounds, rules: Rules, fine: bool) -> None:
         self.rules = rules
         self.prune = rules == PROTOCOL
         self.turn_table = lives.FINE if fine else lives.COARSE
-        self.orders = list(permutations(range(hosts)))
         self.budgets = Numbered[Budget]()
         self.clusters = Numbered[Cluster]()
         self.actors = Numbered[Actor]()
-        self._spent: dict[tuple[int, int], int] = {}
-        self._moves: dict[tuple[int, int], list[Move]] = {}
-        self._turns: dict[int, list[tuple[int, int, lives.Effect]]] = {}
-        self._effects: dict[tuple[lives.Effect, int], int] = {}
-        self._frames: dict[int, tuple[int, list[int]]] = {}
-        self._renamed: dict[tuple[int, int], int] = {}
-        self._verdicts: dict[tuple[int, int], str] = {}
-        cluster, actor = initial(hosts)
-        budget = self.budgets.number(bounds.budget())
-        ids = (self.actors.number(actor),) * actors
+        self.moves: Memo[int, list[Move]] = Memo(self._moves)
+        self.turns: Memo[int, list[Turn]] = Memo(self._turns)
+        self.verdicts: Memo[int, str] = Memo(self._verdict)
+        self.left: Memo[int, list[int]] = Memo(self._left)
+        self._effects: Memo[lives.Effect, Memo[int, int]] = Memo(self._effect)
+        self._orders = list(permutations(range(hosts)))
+        self._renamed = [self._renaming(order) for order in self._orders]
+        self._frames: Memo[int, tuple[int, list[Memo[int, int]]]] = Memo(self._frame)
         self.actor_count = actors
+        cluster, actor = initial(hosts)
+        ids = [self.actors.number(actor)] * actors
+        budget = self.budgets.number(bounds.budget())
         self.start = self.pack(budget, self.clusters.number(cluster), ids)
 
-    def pack(self, budget: int, cluster: int, actors: tuple[int, ...]) -> int:
+    def pack(self, budget: int, cluster: int, actors: list[int]) -> int:
         """The state's integer, the same for all its renamings."""
-        least, orders = self._frames.get(cluster) or self._frame(cluster)
-        best = 0
-        for order in orders:
-            ids = sorted(
-                [self._renamed.get((order, a)) or self._rename(order, a) for a in actors]
-            ) if order else sorted(actors)
-            key = 0
-            for a in ids:
-                key = key << PART_BITS | a
-            if not best or key < best:
-                best = key
-        return (budget << PART_BITS | least) << (PART_BITS * self.actor_count) | best
+        least, renamings = self._frames[cluster]
+        lists = [sorted([renamed[actor] for actor in actors]) for renamed in renamings]
+        state = budget << BITS | least
+        for actor in lists[0] if len(lists) == 1 else min(lists):
+            state = state << BITS | actor
+        return state
 
     def unpack(self, state: int) -> Parts:
-        ids = []
+        actors = []
         for _ in range(self.actor_count):
-            ids.append(state & PART_MASK)
-            state >>= PART_BITS
-        return Parts(state >> PART_BITS, state & PART_MASK, tuple(reversed(ids)))
-
-    def _frame(self, cluster: int) -> tuple[int, list[int]]:
-        """The least number that a renaming gives the cluster part, and which renamings do."""
-        part = self.clusters[cluster]
-        numbers = [self.clusters.number(permuted_cluster(part, order)) for order in self.orders]
-        least = min(numbers)
-        frame = least, [index for index, number in enumerate(numbers) if number == least]
-        self._frames[cluster] = frame
-        return frame
-
-    def _rename(self, order: int, actor: int) -> int:
-        part = permuted(self.actors[actor], self.orders[order])
-        number = self._renamed[order, actor] = self.actors.number(part)
-        return number
-
-    def spent(self, budget: int, cost: int) -> int:
-        """The number of what is left, or NOWHERE if ``cost`` cannot be paid."""
-        known = self._spent.get((budget, cost))
-        if known is None:
-            left = spend(self.budgets[budget], cost)
-            known = NOWHERE if left is None else self.budgets.number(left)
-            self._spent[budget, cost] = known
-        return known
-
-    def moves(self, cluster: int, actor: int) -> list[Move]:
-        """What one actor may do next."""
-        known = self._moves.get((cluster, actor))
-        if known is None:
-            known = self._moves[cluster, actor] = self._work_out(cluster, actor)
-        return known
-
-    def _work_out(self, cluster: int, actor: int) -> list[Move]:
-        before, part = self.clusters[cluster], self.actors[actor]
-        found: dict[Move, None] = {}
-        for table in hosting.STEPS.values():
-            for step in table(self.rules, before, part):
-                after = self.actors.number(shaped(step.actor, self.prune))
-                move = Move(step.cost, self.clusters.number(step.cluster), after, step.broken)
-                if step.broken or (move.cluster, after) != (cluster, actor):
-                    found[move] = None
-        return list(found)
-
-    def turns(self, cluster: int) -> list[tuple[int, int, lives.Effect]]:
-        """What may happen to the cluster next: (cost, cluster part, effect on each actor)."""
-        known = self._turns.get(cluster)
-        if known is None:
-            part = self.clusters[cluster]
-            known = self._turns[cluster] = [
-                (turn.cost, self.clusters.number(turn.cluster), turn.effect)
-                for table in self.turn_table.values()
-                for turn in table(self.rules, part)
-            ]
-        return known
-
-    def effect(self, effect: lives.Effect, actor: int) -> int:
-        """The actor part after ``effect``; NOWHERE if the actor forbids it."""
-        if effect is lives.UNTOUCHED:
-            return actor
-        known = self._effects.get((effect, actor))
-        if known is None:
-            name, *arguments = effect
-            after = lives.EFFECTS[str(name)](self.actors[actor], *arguments)
-            known = (
-                NOWHERE if after is None else self.actors.number(shaped(after, self.prune))
-            )
-            self._effects[effect, actor] = known
-        return known
-
-    def verdict(self, cluster: int, actor: int) -> str:
-        """The invariant that this pair breaks; "" if none."""
-        known = self._verdicts.get((cluster, actor))
-        if known is None:
-            known = broken_in(self.clusters[cluster], self.actors[actor])
-            self._verdicts[cluster, actor] = known
-        return known
+            actors.append(state & MASK)
+            state >>= BITS
+        return Parts(state >> BITS, state & MASK, tuple(actors[::-1]))
 
     def is_well(self, state: Parts) -> bool:
         cluster = self.clusters[state.cluster]
         return all(is_well(cluster, self.actors[actor]) for actor in state.actors)
 
+    def _renaming(self, order: tuple[int, ...]) -> Memo[int, int]:
+        return Memo(lambda actor: self.actors.number(permuted(self.actors[actor], order)))
 
+    def _frame(self, cluster: int) -> tuple[int, list[Memo[int, int]]]:
+        """The least number that a renaming gives the cluster part, and the renamings that do."""
+        part = self.clusters[cluster]
+        numbers = [self.clusters.number(permuted_cluster(part, order)) for order in self._orders]
+        least = min(numbers)
+        renamings = zip(numbers, self._renamed, strict=True)
+        return least, [renamed for number, renamed in renamings if number == least]
+
+    def _left(self, budget: int) -> list[int]:
+        """What is left by cost, to be indexed with the costs of bounds.py, negative ones too."""
+        part = self.budgets[budget]
+        after = [spend(part, cost) for cost in range(len(part) - 1)]
+        numbers = [NOWHERE if left is None else self.budgets.number(left) for left in after]
+        return [*numbers, budget, budget]
+
+    def _moves(self, pair: int) -> list[Move]:
+        """What one actor may do next."""
+        number, actor = pair >> BITS, pair & MASK
+        cluster, part = self.clusters[number], self.actors[actor]
+        found: dict[Move, None] = {}
+        for table in hosting.STEPS.values():
+            for step in table(self.rules, cluster, part):
+                after = self.actors.number(shaped(step.actor, self.prune))
+                then = self.clusters.number(step.cluster)
+                if step.broken or (then, after) != (number, actor):
+                    found[step.cost, then, after, step.broken] = None
+        return list(found)
+
+    def _turns(self, cluster: int) -> list[Turn]:
+        """What may happen to the cluster next."""
+        part = self.clusters[cluster]
+        return [
+            (
+                turn.cost,
+                self.clusters.number(turn.cluster),
+                None if turn.effect == lives.UNTOUCHED else self._effects[turn.effect],
+            )
+            for table in self.turn_table.values()
+            for turn in table(self.rules, part)
+        ]
+
+    def _effect(self, effect: lives.Effect) -> Memo[int, int]:
+        """Actor parts after ``effect``; NOWHERE if the actor forbids it."""
+        name, *arguments = effect
+        apply = lives.EFFECTS[str(name)]
+
+        def after(actor: int) -> int:
+            part = apply(self.actors[actor], *arguments)
+            return NOWHERE if part is None else self.actors.number(shaped(part, self.prune))
+
+        return Memo(after)
+
+    def _verdict(self, pair: int) -> str:
+        return broken_in(self.clusters[pair >> BITS], self.actors[pair & MASK])

@@ -14,11 +14,13 @@ from tests.simulation.model.state import (
     GONE,
     KINDS,
     LAPSED,
+    MEMBERSHIPS,
     MODES,
     NOBODY,
     NONE,
     Actor,
     Cluster,
+    Host,
     Item,
     Local,
 )
@@ -61,32 +63,40 @@ def opening(space: Space) -> Scene:
 
 
 def packed(space: Space, scene: Scene) -> int:
-    ids = tuple(space.actors.number(actor) for actor in scene.actors)
+    ids = [space.actors.number(actor) for actor in scene.actors]
     return space.pack(scene.budget, space.clusters.number(scene.cluster), ids)
 
 
 def events(space: Space, scene: Scene) -> Iterator[Event]:
     """All that may happen next, told with names."""
+    for index in range(len(scene.actors)):
+        yield from actor_events(space, scene, index)
+    yield from cluster_events(space, scene)
+
+
+def actor_events(space: Space, scene: Scene, index: int) -> Iterator[Event]:
     budget, cluster, actors = scene
-    for index, actor in enumerate(actors):
-        for name, table in hosting.STEPS.items():
-            for step in table(space.rules, cluster, actor):
-                left = space.spent(budget, step.cost)
-                if left != NOWHERE:
-                    after = shaped(step.actor, space.prune)
-                    them = (*actors[:index], after, *actors[index + 1 :])
-                    title = f"{name} of actor {index + 1}: {words(step.what)}"
-                    scene_after = Scene(left, step.cluster, them)
-                    yield Event(title, headline(table), scene_after, step.broken)
-    for name, turns in space.turn_table.items():
-        for turn in turns(space.rules, cluster):
-            left = space.spent(budget, turn.cost)
+    for name, table in hosting.STEPS.items():
+        for step in table(space.rules, cluster, actors[index]):
+            left = space.left[budget][step.cost]
+            if left != NOWHERE:
+                after = shaped(step.actor, space.prune)
+                then = Scene(left, step.cluster, (*actors[:index], after, *actors[index + 1 :]))
+                title = f"{name} {words(step.what)}, actor {index + 1}"
+                yield Event(title, headline(table), then, step.broken)
+
+
+def cluster_events(space: Space, scene: Scene) -> Iterator[Event]:
+    budget, cluster, actors = scene
+    for name, table in space.turn_table.items():
+        for turn in table(space.rules, cluster):
+            left = space.left[budget][turn.cost]
             effect, *arguments = turn.effect
-            after_all = [lives.EFFECTS[str(effect)](actor, *arguments) for actor in actors]
-            if left != NOWHERE and None not in after_all:
-                them = tuple(shaped(after, space.prune) for after in after_all if after)
-                scene_after = Scene(left, turn.cluster, them)
-                yield Event(f"{name}: {words(turn.what)}", headline(turns), scene_after, "")
+            after = [lives.EFFECTS[str(effect)](actor, *arguments) for actor in actors]
+            if left != NOWHERE and None not in after:
+                parts = tuple(shaped(actor, space.prune) for actor in after if actor)
+                then = Scene(left, turn.cluster, parts)
+                yield Event(f"{name} {words(turn.what)}", headline(table), then, "")
 
 
 def headline(step: object) -> str:
@@ -106,15 +116,16 @@ def name_of(inc: int) -> str:
 def describe(scene: Scene) -> Iterator[str]:
     """What there is to see, a line for the cluster and some for each actor."""
     cluster = scene.cluster
-    hosts = ", ".join(
-        f"host{index} sees {host.gen} lease {lease_of(host.lease)} {('absent', 'live', 'buried')[host.member]}"
-        + (" watched" if host.watched else "")
-        + (f" reply {host.reply}" if host.reply >= 0 else "")
-        for index, host in enumerate(cluster.hosts)
-    )
+    hosts = ", ".join(describe_host(index, host) for index, host in enumerate(cluster.hosts))
     yield f"      server: generation {cluster.gen}; {hosts}"
     for index, actor in enumerate(scene.actors):
         yield f"      actor {index + 1}: {describe_actor(actor)}"
+
+
+def describe_host(index: int, host: Host) -> str:
+    text = f"host{index} {MEMBERSHIPS[host.member]}, knows {host.gen}, lease {lease_of(host.lease)}"
+    text += f", reply of {host.reply} under way" if host.reply >= 0 else ""
+    return text + (", watched" if host.watched else "")
 
 
 def lease_of(lease: int) -> str:
@@ -142,4 +153,6 @@ def describe_local(local: Local) -> str:
 
 def describe_item(item: Item) -> str:
     waits = "" if item.awaited else " (nobody waits)" if item.kind == 0 else ""
-    return f"{KINDS[item.kind]} {name_of(item.inc)} {item.epoch}/{item.number} gen {item.gen}{waits}"
+    return (
+        f"{KINDS[item.kind]} {name_of(item.inc)} {item.epoch}/{item.number} gen {item.gen}{waits}"
+    )
