@@ -362,13 +362,15 @@ class Lifecycle:
         activation.phase = Phase.ENDED
         activation.is_closing = True
         activation.cancel_timers()
-        gone = NotDelivered(f"{activation.id} is gone from this host ({reason.value})")
-        self._fail_waiting(activation, gone)
         for call in list(activation.active):
             why = f"{activation.id}.{call.method} was cancelled ({reason.value})"
             call.fail(OutcomeUnknown(why))
             if call.worker is not None:
                 call.worker.cancel()
+        if self._system.is_serving():
+            self._system.router.turn_away(activation, "")
+        else:
+            self._fail_waiting(activation, NotDelivered(f"{activation.id} is {reason.value} here"))
         self.end_watches(activation, has_stopped=self._system.is_serving())
         if activation.has_tasks:
             self._system.nursery.start_soon(self._bury, activation)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,8 +56,10 @@ class RegistryLine:
         self._rng = rng
         self._delay_s = delay_s
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, name: str) -> Any:
         step = getattr(self._registry, name)
+        if not iscoroutinefunction(step):
+            return step
 
         async def there_and_back(*args: Any, **kwargs: Any) -> Any:
             await self._travel()

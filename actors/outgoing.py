@@ -210,16 +210,17 @@ class Outgoing:
 
     def _fail_all(self, box: Outbox, error: RoostError) -> None:
         """Nothing of it can be delivered: every call that waits ends in ``error``."""
-        entries = [*box.flight, *box.waiting]
+        flight, waiting = list(box.flight), list(box.waiting)
         self._renumber(box)
         box.waiting.clear()
         box.refused = ()
         box.redirects = 0
         box.state = State.ROUTING
-        for entry in entries:
+        for entry in (*flight, *waiting):
             if entry.call is not None and not entry.call.done:
                 self._forget(entry.call)
-                entry.call.failed(error)
+                sent = entry in flight  # nobody has said yet what became of it
+                entry.call.failed(lost(entry.call, str(error)) if sent else error)
 
     # Answers ------------------------------------------------------------------------------
 

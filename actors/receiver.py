@@ -39,6 +39,7 @@ class Receiver:
         self._calls: dict[tuple[str, int], RemoteInCall] = {}
         self._early_cancels: dict[tuple[str, int], None] = {}
         self._unconfirmed: dict[StreamKey, Incoming] = {}
+        self._owed = trio.Event()  # set when something is unconfirmed
         self._asking: dict[ActorId, dict[StreamKey, Envelope]] = {}
         self._ack_count = max(1, router.system.config.window // 4)
 
@@ -112,6 +113,9 @@ class Receiver:
             self._refuse(activation, key, envelope, Refusal.GAP)
         elif verdict is Verdict.UNKNOWN:
             self._refuse(activation, key, envelope, Refusal.UNKNOWN_STREAM)
+        elif verdict is Verdict.DUPLICATE and activation.epoch and activation.inbox is not None:
+            expected = activation.inbox.streams[key].expected
+            self._answer(key, Accepted(key[1], expected - 1))  # it has not heard so, or not yet
 
     def _refuse(
         self, activation: Activation, key: StreamKey, envelope: Envelope, reason: Refusal
@@ -119,8 +123,10 @@ class Receiver:
         inbox = activation.inbox
         assert inbox is not None
         stream = inbox.streams.get(key)
-        if stream is not None and activation.epoch:
-            self._confirm(key, stream)  # so that the sender knows the fate of all before it
+        taken = stream if activation.epoch else None
+        taken = taken or self._unconfirmed.get(key)  # by an activation that is gone
+        if taken is not None:
+            self._confirm(key, taken)  # so that the sender knows the fate of all before it
         inbox.refuse(key, envelope.attempt, until_room=reason is Refusal.FULL)
         expected = stream.expected if stream is not None else 0
         self._answer(key, Refused(
@@ -218,11 +224,18 @@ class Receiver:
     # Confirming ---------------------------------------------------------------------------
 
     def _note(self, activation: Activation, key: StreamKey, stream: Incoming) -> None:
-        """Confirm many at once; the replies of asks confirm by themselves."""
-        if activation.epoch and stream.expected - stream.acknowledged >= self._ack_count:
+        """Confirm many at once; the replies of asks confirm by themselves.
+
+        What is taken on trial is confirmed when the claim is won, and not before.
+        """
+        if not activation.epoch:
+            return
+        if stream.expected - stream.acknowledged >= self._ack_count:
             self._unconfirmed.pop(key, None)
             self._confirm(key, stream)
         else:
+            if not self._unconfirmed:
+                self._owed.set()
             self._unconfirmed[key] = stream
 
     def _confirm(self, key: StreamKey, stream: Incoming) -> None:
@@ -238,7 +251,9 @@ class Receiver:
     async def run(self) -> None:
         """Confirm, a little later, what nothing else has confirmed; for ever."""
         while True:
-            await trio.sleep(ACK_EVERY_S if self._unconfirmed else ACK_EVERY_S * 2)
+            await self._owed.wait()
+            self._owed = trio.Event()
+            await trio.sleep(ACK_EVERY_S)
             unconfirmed, self._unconfirmed = self._unconfirmed, {}
             for key, stream in unconfirmed.items():
                 self._confirm(key, stream)

@@ -21,7 +21,7 @@ from actors.peers import PeerRequests
 from actors.receiver import Receiver
 from actors.resolver import Resolver
 from actors.routing import Ways, may_claim
-from wire.errors import MailboxFull, RoostError, Unavailable
+from wire.errors import MailboxFull, NotDelivered, RoostError, Unavailable
 from wire.ids import ActorId
 from wire.items import (
     Accepted,
@@ -169,7 +169,14 @@ class Router:
         if location and self.is_live(location):
             self.ways.learn(activation.id, location)
         self.receiver.turn_away(activation, location)
-        calls = [c.out for c in activation.take_waiting() if isinstance(c, LocalInCall)]
+        calls: list[Call] = []
+        for waiting in activation.take_waiting():
+            if isinstance(waiting, LocalInCall):
+                calls.append(waiting.out)
+            elif activation.epoch:
+                waiting.fail(NotDelivered(f"{activation.id} has left this host"))
+            else:
+                waiting.abandoned()  # refused with its stream: it comes again, elsewhere
         calls += activation.waiters or ()
         activation.waiters = None
         for call in calls:

@@ -33,7 +33,7 @@ from placement.ports import Registry
 from placement.records import Member, View
 from placement.ring import Ring
 from placement.view import NO_VIEW
-from wire.errors import InvalidArgument, NotDelivered, OutcomeUnknown, Unavailable
+from wire.errors import DeadlineExceeded, InvalidArgument, NotDelivered, OutcomeUnknown, Unavailable
 from wire.ids import ActorId, actor_id, parse_actor_id
 from wire.items import Content, Mode
 from wire.ports import Peer
@@ -151,7 +151,7 @@ class System:
         while True:
             try:
                 return await self._watch_once(target)
-            except (NotDelivered, OutcomeUnknown) as exc:
+            except (NotDelivered, OutcomeUnknown, DeadlineExceeded) as exc:
                 log.debug("watch of %s goes on: %s", target, exc)
                 await trio.sleep(0.05)
 

@@ -58,6 +58,7 @@ class Cluster:
     ) -> None:  # fmt: skip
         self.config = config
         self.store = MemoryStore()
+        self.store.settled = self.store.generation  # nobody ran anything before it
         self.network = MemoryNetwork(Random(seed), delay_s=config.delay_s)
         self._kinds = tuple(kinds)
         self._interceptors = interceptors
