@@ -51,7 +51,6 @@ class Generations:
         self._terms = terms
         self._clock = clock
         self._asserted = 0
-        self._off = not hasattr(registry, "settle")  # TEMPORARY-SHIM
         self._seen = 0
         self._claims_from_s = float("-inf")
         self._wake = trio.Event()
@@ -60,7 +59,6 @@ class Generations:
     async def joined(self) -> None:
         """This host has joined as a new incarnation that runs nothing: it may claim at once in a
         generation that is settled. Raises RegistryError."""
-        if self._off: return  # TEMPORARY-SHIM
         generation = self._registry.generation
         if generation != self._seen and not await self._registry.is_settled():
             self._hold_claims(generation)
@@ -80,11 +78,10 @@ class Generations:
 
     def is_current(self) -> bool:
         """Whether all that this host runs is known to the generation that it speaks for."""
-        return self._off or self._asserted == self._registry.generation
+        return self._asserted == self._registry.generation
 
     def heard(self) -> None:
         """The registry may be in a new generation."""
-        if self._off: return  # TEMPORARY-SHIM
         generation = self._registry.generation
         if self._asserted and generation != self._asserted:
             if generation != self._seen:

@@ -337,7 +337,7 @@ class Lifecycle:
         activation.is_closing = True
         while activation.phase is not Phase.ENDED:
             try:
-                if for_good and hasattr(self._system.registry, "specs"):
+                if for_good:  # spec and reminders go with it, in one step
                     await self._system.registry.end_durable(
                         self._system.me.incarnation, str(activation.id), activation.epoch
                     )

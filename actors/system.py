@@ -133,11 +133,7 @@ class System:
         if target not in self.activations:
             (where,) = await self.registry.locate([str(target)])
             runs = where is not None and where.incarnation in self.members
-            if (
-                not runs
-                and hasattr(self.registry, "specs")
-                and not await self.durables.has_spec(target)
-            ):
+            if not runs and not await self.durables.has_spec(target):
                 return False
         await self.ask_system(target, STOP)
         return True
@@ -332,7 +328,6 @@ class System:
             nursery.start_soon(self.claimer.run)
             if not self.is_local:
                 nursery.start_soon(self.rebalancer.run)
-            if not self.is_local and hasattr(self.registry, "specs"):  # TEMPORARY-SHIM
                 nursery.start_soon(self.durables.run)
                 self.reminders.start()
             nursery.start_soon(self.idle_wheel.run)

@@ -58,6 +58,8 @@ class Cluster:
     ) -> None:  # fmt: skip
         self.config = config
         self.store = MemoryStore()
+        # Nobody outside this cluster can run its actors: the first claims need not wait.
+        self.store.settled = self.store.generation
         self.store.settled = self.store.generation  # nobody ran anything before it
         self.network = MemoryNetwork(Random(seed), delay_s=config.delay_s)
         self._kinds = tuple(kinds)
