@@ -8,12 +8,15 @@ actor gets ``on_spawn`` with its spec again each time it is brought back.
 from __future__ import annotations
 
 import logging
+import math
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
 
 from actors.activation import DURABLE, Activation
 from actors.calls import TellNowait
+from actors.incoming import InCall
 from actors.kinds import SPAWN
 from actors.ref import prepare
 from placement.ports import RegistryError
@@ -59,9 +62,29 @@ class Durables:
 
     async def has_spec(self, target: ActorId) -> bool:
         """Whether the actor is durable, running or not. Raises RegistryError."""
+        return await self.spec_of(target) is not None
+
+    async def spec_of(self, target: ActorId) -> bytes | None:
+        """The spec of a durable actor, running or not; None when it is none. Raises
+        RegistryError."""
         place = stable_hash(str(target))
         found = await self._system.registry.specs([(place, place)], PAGE)
-        return any(name == str(target) for name, _, _ in found)
+        return next((spec for name, spec, _ in found if name == str(target)), None)
+
+    async def spawn_again(self, activation: Activation) -> None:
+        """It restarts after a crash: its next message is its spec, before all that wait."""
+        try:
+            spec = await self.spec_of(activation.id)
+        except RegistryError as exc:
+            log.warning("%s restarts without its spec: %s", activation.id, exc)
+            return
+        if spec is not None:
+            activation.queue = activation.queue or deque()
+            call = InCall(
+                activation, SPAWN, Mode.TELL, spec[0], spec[1:], math.inf, (), {DURABLE: "1"}
+            )
+            call.spec = activation.kind.method(SPAWN)
+            activation.queue.appendleft(call)
 
     async def run(self) -> None:
         """Look through this host's ranges after each view change and now and then; for ever."""

@@ -27,7 +27,7 @@ REMIND = "$remind"
 SPAWNER = "roost-spawner"
 
 OnError = Literal["resume", "restart", "stop", "escalate"]
-Persist = Literal["passivate", "turn"]
+Persist = Literal["passivate", "turn", "never"]
 Isolation = Literal["none", "thread", "process"]
 
 
@@ -39,7 +39,8 @@ class KindOptions:
     kind: str = ""
     #: Seconds without a message until passivation; None: the system's; 0: never.
     idle_after_s: float | None = None
-    #: When the state is saved: at passivation, drain and ``save()``, or before each reply too.
+    #: When the state is saved: at passivation, drain and ``save()``, or before each reply too, or
+    #: never (then it moves with the actor, and is gone when the actor or its host is).
     persist: Persist = "passivate"
     #: Handlers that may run at once in one actor.
     max_concurrency: int = 1

@@ -213,6 +213,8 @@ class Lifecycle:
         Raises NotDelivered when this activation no longer owns the actor (and ends it),
         Unavailable when the registry is out of reach.
         """
+        if activation.kind.options.persist == "never":
+            return
         life: Life = activation.life
         if life.lock is None:
             life.lock = trio.Lock()
@@ -277,6 +279,8 @@ class Lifecycle:
         await self.deactivate(activation, reason)
         await self.save_before_leaving(activation)
         if activation.phase is Phase.STOPPING and activation.depth:
+            if reason is Reason.STOPPED:
+                await self._end_durable(activation)  # what comes next is another life
             self._start_again(activation)
         else:
             await self._release(activation, for_good=reason is Reason.STOPPED)
@@ -331,6 +335,14 @@ class Lifecycle:
             call.activation = again
         if activation.is_closing:
             self.stop(again, Reason.DRAIN)
+
+    async def _end_durable(self, activation: Activation) -> None:
+        try:
+            await self._system.registry.end_durable(
+                self._system.me.incarnation, str(activation.id), activation.epoch
+            )
+        except RegistryError as exc:
+            log.warning("%s has stopped, and may come back unasked: %s", activation.id, exc)
 
     async def _release(self, activation: Activation, *, for_good: bool = False) -> None:
         """Free the location and forget the activation. From here on it takes no messages."""
@@ -467,6 +479,8 @@ class Lifecycle:
             else:
                 break
         if activation.phase is Phase.RESTARTING:
+            if activation.is_durable:
+                await self._system.durables.spawn_again(activation)
             save_no = activation.life.save_no
             self.claimed(activation, activation.epoch, stored)
             if activation.life is not None:

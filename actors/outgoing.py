@@ -94,6 +94,10 @@ class Outgoing:
         elif len(box.waiting) == 1:
             self._route(box, incarnation)
 
+    def is_clear(self, incarnation: str) -> bool:
+        """Whether the link to that host takes envelopes now."""
+        return incarnation not in self._blocked and self._router.is_live(incarnation)
+
     def _new_outbox(self, sender: Sender, target: ActorId) -> Outbox:
         self._last_id += 1
         box = Outbox(self._last_id, sender, target, self._router.system.config.window)

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
-#: A tell to an actor of this host that has room takes a microsecond or two; yielding each time
-#: would cost more than telling.
+#: A tell that need not wait takes a few microseconds; yielding each time would cost more.
 TELLS_PER_CHECKPOINT = 32
 
 
@@ -151,7 +150,7 @@ class BoundAsk(_Bound):
         """See actors.handlers.Method.tell."""
         system = self._ref._system
         payload = self._payload(args, kwargs)
-        if self._timeout_s is None and system.router.tell_here(
+        if self._timeout_s is None and system.router.tell_now(
             self._ref._id, self._spec.name, payload, self._headers
         ):
             if system.router.told % TELLS_PER_CHECKPOINT == 0:

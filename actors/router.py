@@ -58,7 +58,7 @@ class Router:
     def __init__(self, system: System) -> None:
         self.system = system
         self.wheel = DeadlineWheel()
-        self.told = 0  # tells that went straight into mailboxes of this host
+        self.told = 0  # tells that did not have to wait
         self.links: Links | None = None
         self.ways = Ways(system.config.locations_max, self.is_live)
         self.resolver = Resolver(system)
@@ -103,22 +103,34 @@ class Router:
         else:
             activation.offer_local(call)
 
-    def tell_here(
+    def tell_now(
         self, target: ActorId, method: str, payload: bytes, headers: dict[str, str] | None
     ) -> bool:
-        """Put a tell straight into a mailbox of this host, if its actor runs and has room."""
-        activation = self.system.activations.get(target)
-        if activation is None or activation.waiters or activation.refusal() is not None:
-            return False
+        """Send a tell if it need not wait: its actor runs here and has room, or the window to
+        where it runs is open."""
         current = CURRENT.get()
         is_ours = current is not None and current.activation.system is self.system
-        outs = (current.activation if current is not None and is_ours else self.system.root).outs
-        if outs is not None and (box := outs.get(target)) is not None and not box.is_idle:
-            return False  # behind what was sent before
+        sender = current.activation if current is not None and is_ours else self.system.root
+        box = sender.outs.get(target) if sender.outs is not None else None
+        activation = self.system.activations.get(target)
+        if box is not None and (activation is None or not box.is_idle):
+            if not (box.has_room() and self.outgoing.is_clear(box.incarnation)):
+                return False
+            self.outgoing.push(
+                Call(
+                    self, sender, target, method, Mode.TELL, Content.MSGPACK, payload, math.inf,
+                    (), headers,
+                )
+            )  # fmt: skip
+        elif activation is None or activation.waiters or activation.refusal() is not None:
+            return False
+        else:
+            activation.admit(
+                InCall(
+                    activation, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers
+                )
+            )
         self.told += 1
-        activation.admit(
-            InCall(activation, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers)
-        )
         return True
 
     def _start_or_send(self, call: Call) -> None:

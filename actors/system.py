@@ -121,6 +121,14 @@ class System:
         await self._ask(id_of(ref), SPAWN, payload, None, headers or None)
         return ref
 
+    async def spawn_id(
+        self, target: ActorId, arguments: Sequence[Any] | dict[str, Any] = (), *,
+        durable: bool = False, timeout_s: float | None = None,
+    ) -> None:  # fmt: skip
+        """Like ``spawn``, by id, for a kind that need not be known here."""
+        headers = {DURABLE: "1"} if durable else None
+        await self._ask(target, SPAWN, self.kinds.encode(arguments), timeout_s, headers)
+
     async def stop(self, ref: object) -> bool:
         """Stop an actor once its waiting messages have run, and wait for it.
 
