@@ -90,6 +90,20 @@ class UnknownKind(RoostError):
     may_have_run = False
 
 
+class AlreadyExists(RoostError):
+    """What was to be made is there already."""
+
+    code = "already_exists"
+    may_have_run = False
+
+
+class NotFound(RoostError):
+    """What the call is about is not there."""
+
+    code = "not_found"
+    may_have_run = False
+
+
 class CallCycle(RoostError):
     """The call would wait for an actor that waits for this very call (A asks B asks A)."""
 
@@ -136,8 +150,8 @@ ERRORS: dict[str, type[RoostError]] = {
     cls.code: cls
     for cls in (
         NotDelivered, OutcomeUnknown, ActorError, DeadlineExceeded, MailboxFull, NoCapacity,
-        InvalidArgument, UnknownKind, CallCycle, ActorFailed, Unauthenticated, Unavailable,
-        ProtocolError, ConfigError,
+        InvalidArgument, UnknownKind, AlreadyExists, NotFound, CallCycle, ActorFailed,
+        Unauthenticated, Unavailable, ProtocolError, ConfigError,
     )
 }  # fmt: skip
 

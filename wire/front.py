@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 HEALTH = "grpc.health.v1.Health"
 PEER = "roost.v1.Peer"
+#: Health of the agent host: its clients show no token, and want an answer while the host drains.
+AGENT_HEALTH = "/rustic_ai.k8s.agent_host.AgentHostService/Health"
 
 _HandlerFn = Callable[[Any], Awaitable[None]]
 
@@ -27,8 +29,8 @@ class Front:
     """Guards services: who may call, whether new calls are taken, and how errors leave.
 
     ``token``: what callers must show as ``authorization: Bearer TOKEN`` ("": nothing), on every
-    service but health. ``mutual``: hosts show certificates, so ``roost.v1.Peer`` wants one
-    instead of the token.
+    service but health and the agent host's Health. ``mutual``: hosts show certificates, so
+    ``roost.v1.Peer`` wants one instead of the token.
     """
 
     def __init__(self, token: str = "", *, mutual: bool = False) -> None:
@@ -69,7 +71,7 @@ class Front:
 
     def _guard(self, path: str, handler: Handler) -> Handler:
         service, serve = path.split("/")[1], handler.func
-        if service == HEALTH:
+        if service == HEALTH or path == AGENT_HEALTH:
             admit = _anyone
         elif service == PEER:
             admit = self._admit_peer

@@ -85,13 +85,13 @@ class ActorsService:
     # -- calls to actors --------------------------------------------------------------------
 
     async def _ask(self, stream: Any) -> None:
-        request = await _receive(stream)
+        request = await receive(stream)
         call = self._call(SingleCall, stream, request, Mode.ASK)
         content, payload = await self._single(call)
         await stream.send_message(_reply(request, content, payload))
 
     async def _tell(self, stream: Any) -> None:
-        call = self._call(SingleCall, stream, await _receive(stream), Mode.TELL)
+        call = self._call(SingleCall, stream, await receive(stream), Mode.TELL)
         await self._single(call)
         await stream.send_message(hot.TellReply())
 
@@ -104,7 +104,7 @@ class ActorsService:
             self._cancel_unless_done(call)
 
     async def _ask_stream(self, stream: Any) -> None:
-        request = await _receive(stream)
+        request = await receive(stream)
         call = self._call(StreamCall, stream, request, Mode.STREAM)
         window = GrantWindow()
         self._gateway.submit(call)
@@ -165,13 +165,13 @@ class ActorsService:
     # -- the rest crosses over to Trio ------------------------------------------------------
 
     async def _locate(self, stream: Any) -> None:
-        found = await self._found(await _receive(stream))
+        found = await self._found(await receive(stream))
         where = found._asdict()
         fields = ("host_id", "address", "incarnation", "epoch", "status")
         await stream.send_message(v1.LocateReply(**{name: where[name] for name in fields}))
 
     async def _describe(self, stream: Any) -> None:
-        found = await self._found(await _receive(stream))
+        found = await self._found(await receive(stream))
         await stream.send_message(_actor_info(found))
 
     async def _found(self, request: Any) -> Described:
@@ -180,7 +180,7 @@ class ActorsService:
         return found
 
     async def _spawn(self, stream: Any) -> None:
-        request = await _receive(stream)
+        request = await receive(stream)
         target = actor_id(request.kind, request.key)
         content, payload = self._arguments(request)
         spawn = self._gateway.spawn
@@ -188,12 +188,12 @@ class ActorsService:
         await stream.send_message(_actor_info(found))
 
     async def _stop(self, stream: Any) -> None:
-        request = await _receive(stream)
+        request = await receive(stream)
         stopped = await self._trio(self._gateway.stop, actor_id(request.kind, request.key))
         await stream.send_message(v1.StopReply(stopped=stopped))
 
     async def _list(self, stream: Any) -> None:
-        request = await _receive(stream)
+        request = await receive(stream)
         limit = min(request.limit or LIST_LIMIT, LIST_LIMIT_MAX)
         list_actors = self._gateway.list_actors
         found, cursor = await self._trio(list_actors, request.kind, limit, request.cursor)
@@ -202,14 +202,14 @@ class ActorsService:
         )
 
     async def _hosts(self, stream: Any) -> None:
-        await _receive(stream)
+        await receive(stream)
         hosts = await self._trio(self._gateway.list_hosts)
         await stream.send_message(
             v1.HostsReply(hosts=[v1.HostInfo(**host._asdict()) for host in hosts])
         )
 
     async def _drain(self, stream: Any) -> None:
-        request = await _receive(stream)
+        request = await receive(stream)
         if not request.host_id:
             raise InvalidArgument("host_id is empty")
         accepted = await self._trio(self._gateway.drain, request.host_id)
@@ -223,7 +223,7 @@ class ActorsService:
             raise DeadlineExceeded(f"no answer within {self._control_timeout_s} s") from exc
 
 
-async def _receive(stream: Any) -> Any:
+async def receive(stream: Any) -> Any:
     """The request; what is malformed or too large is the caller's InvalidArgument."""
     try:
         request = await stream.recv_message()

@@ -16,6 +16,7 @@ from grpclib.const import Status
 from wire.errors import (
     ActorError,
     ActorFailed,
+    AlreadyExists,
     CallCycle,
     ConfigError,
     DeadlineExceeded,
@@ -23,6 +24,7 @@ from wire.errors import (
     MailboxFull,
     NoCapacity,
     NotDelivered,
+    NotFound,
     OutcomeUnknown,
     ProtocolError,
     RoostError,
@@ -51,6 +53,8 @@ STATUS: dict[type[RoostError], Status] = {
     InvalidArgument: Status.INVALID_ARGUMENT,
     # Not UNIMPLEMENTED, which a client may take for "this server has no such service".
     UnknownKind: Status.NOT_FOUND,
+    AlreadyExists: Status.ALREADY_EXISTS,
+    NotFound: Status.NOT_FOUND,
     CallCycle: Status.FAILED_PRECONDITION,
     ActorFailed: Status.FAILED_PRECONDITION,
     Unauthenticated: Status.UNAUTHENTICATED,
