@@ -260,6 +260,21 @@ def test_a_session_whose_dialer_does_not_come_back_is_lost(play: Play) -> None:
     play(scenario)
 
 
+def test_a_session_that_was_resumed_in_time_is_not_lost_later(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a = await world.host("a")
+        b = await world.host("b", answers=True, config=replace(QUICK, orphan_ttl_s=0.15))
+        a.call(b, 1)
+        await world.until(lambda: a.handler.replies, "the first answer")
+        world.cut()
+        a.call(b, 2)
+        await world.until(lambda: a.handler.replies == [1, 2], "the second answer")
+        await world.sleep(0.3)
+        assert a.handler.lost == b.handler.lost == []
+
+    play(scenario)
+
+
 def test_a_session_that_the_other_side_forgot_is_lost_not_repeated(play: Play) -> None:
     async def scenario(world: World) -> None:
         slow = replace(QUICK, backoff_start_s=0.4, backoff_max_s=0.5)

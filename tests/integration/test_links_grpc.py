@@ -14,10 +14,11 @@ from random import Random
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 import uvloop
 from grpclib.client import Channel
-from grpclib.const import Cardinality, Status
+from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server
 
@@ -330,6 +331,49 @@ def test_garbage_on_the_port_leaves_the_host_serving(data: bytes) -> None:
                 pass
         writer.close()
         await still_serves(world, b)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"incarnation": "x-9"}, ["'x-9'", "'n-1'"]),
+        ({"cluster": "x"}, ["'x'", f"'{CLUSTER}'"]),
+        ({"protocol": 2}, ["2", str(PROTOCOL_VERSION)]),
+        ({"session": "x"}, ["'x'"]),
+        ({"received": 5}, ["5"]),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_a_dialer_sends_nothing_to_whom_it_did_not_mean(
+    changes: dict[str, Any], words: list[str]
+) -> None:
+    heard: list[Batch] = []
+
+    async def impostor(stream: Any) -> None:
+        first = read_hello((await stream.recv_message()).batch)
+        answer = msgspec.structs.replace(first, **{"incarnation": "n-1", **changes})
+        await stream.send_message(Frame(write_hello(answer)))
+        async for frame in stream:
+            heard.append(decode_batch(frame.batch))
+
+    class Impostor:
+        def __mapping__(self) -> dict[str, Handler]:
+            return {METHOD: Handler(impostor, Cardinality.STREAM_STREAM, Frame, Frame)}
+
+    async def scenario(world: GrpcWorld) -> None:
+        a = await world.host("a")
+        server = Server([Impostor()])
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            await server.start(sock=listener)
+            a.call(Peer("n", "n-1", f"127.0.0.1:{port}"), 1)
+            await world.until(lambda: a.handler.lost, "the loss")
+            assert all(word in a.handler.lost[0][1] for word in words), a.handler.lost
+            assert heard == []
+            server.close()
+            await server.wait_closed()
 
     play(scenario)
 

@@ -183,6 +183,17 @@ def test_what_breaks_the_protocol_is_refused(batch: bytes) -> None:
     assert session.received == 0
 
 
+def test_what_is_acknowledged_while_it_waits_to_go_again_stays_here() -> None:
+    sender = LinkSession(SMALL)
+    for number in range(3):
+        sender.push(Resume(number))
+        sender.take()
+    sender.resume(0)
+    sender.receive(join_batch(0, 2, ()))
+    assert items_of(sender.take()) == [Resume(2)]
+    assert sender.take() is None
+
+
 def test_resuming_before_what_was_acknowledged_is_refused() -> None:
     session = LinkSession(SMALL)
     session.push(Resume(1))
