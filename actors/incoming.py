@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from wire.errors import DeadlineExceeded, NotDelivered, RoostError
-from wire.items import Chunk, Failure, Item, Mode, Reply
+from wire.items import Chunk, Content, Failure, Item, Mode, Reply
 
 if TYPE_CHECKING:
     from actors.activation import Activation
-    from actors.calls import Call
+    from actors.calls import Call, Sender
     from actors.kinds import BoundSpec
     from actors.router import Router
 
@@ -161,6 +162,21 @@ class LocalInCall(InCall):
 
     def _chunk(self, content: int, payload: bytes) -> None:
         self.out.chunk(content, payload)
+
+
+class LocalTell(InCall):
+    """A tell from this very host that did not wait: its caller has gone on long since."""
+
+    __slots__ = ("sender",)
+
+    def __init__(
+        self, activation: Activation, sender: Sender, method: str, payload: bytes,
+        headers: dict[str, str] | None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            activation, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers
+        )
+        self.sender = sender
 
 
 class RemoteInCall(InCall):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.activation import Activation
-from actors.calls import Call
+from actors.calls import Call, Sender
 from actors.deadlines import DeadlineWheel
-from actors.incoming import CURRENT, InCall, LocalInCall, RemoteInCall
+from actors.incoming import CURRENT, LocalInCall, LocalTell, RemoteInCall
 from actors.outgoing import Outgoing
 from actors.peers import PeerRequests
 from actors.receiver import Receiver
@@ -116,22 +116,21 @@ class Router:
         if box is not None and (activation is None or not box.is_idle):
             if not (box.has_room() and self.outgoing.is_clear(box.incarnation)):
                 return False
-            self.outgoing.push(
-                Call(
-                    self, sender, target, method, Mode.TELL, Content.MSGPACK, payload, math.inf,
-                    (), headers,
-                )
-            )  # fmt: skip
+            self.outgoing.push(self._tell(sender, target, method, payload, headers))
         elif activation is None or activation.waiters or activation.refusal() is not None:
             return False
         else:
-            activation.admit(
-                InCall(
-                    activation, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers
-                )
-            )
+            activation.admit(LocalTell(activation, sender, method, payload, headers))
         self.told += 1
         return True
+
+    def _tell(
+        self, sender: Sender, target: ActorId, method: str, payload: bytes,
+        headers: dict[str, str] | None,
+    ) -> Call:  # fmt: skip
+        return Call(
+            self, sender, target, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers
+        )
 
     def _start_or_send(self, call: Call) -> None:
         system = self.system
@@ -185,6 +184,13 @@ class Router:
         for waiting in activation.take_waiting():
             if isinstance(waiting, LocalInCall):
                 calls.append(waiting.out)
+            elif isinstance(waiting, LocalTell):
+                calls.append(
+                    self._tell(
+                        waiting.sender, activation.id, waiting.method, waiting.payload,
+                        waiting.headers,
+                    )
+                )  # fmt: skip
             elif activation.epoch:
                 waiting.fail(NotDelivered(f"{activation.id} has left this host"))
             else:
