@@ -40,7 +40,7 @@ class MemoryStore:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._starts = 0
+        self._generations = {1}
         self.generation = 1
         self.version = 1
         self.epoch = 0
@@ -89,11 +89,13 @@ class MemoryStore:
         self.epoch = max(self.epoch, epoch)
 
     def _begin_generation(self, generation: int, epoch: int) -> None:
-        """Above ``generation``, and with no epoch below ``epoch`` to come; nor, unless the clock
-        stepped back, with either that was there before."""
-        self._starts += 1  # no two in one microsecond, however coarse the clock
-        now_us = int(self._clock() * 1_000_000) + self._starts
+        """Above ``generation``, with no epoch up to ``epoch`` to come, nor one that was given
+        before unless the clock stepped back; and never a generation that there has been."""
+        now_us = int(self._clock() * 1_000_000)
         self.generation = max(generation, now_us) + 1
+        while self.generation in self._generations:  # what chance sees to in Redis
+            self.generation += 1
+        self._generations.add(self.generation)
         self.epoch = max(epoch, now_us)
         self.members.clear()
         self.counters.clear()

@@ -41,17 +41,20 @@ local function view_changed()
 end
 
 -- Rule 9: another run or replication id than the one beside the data means that this server may
--- have lost writes. Nobody is a member of the new generation until it says so itself.
+-- have lost writes. Nobody is a member of the new generation until it says so itself. How far its
+-- number lies above all that is known here is left to chance, by the run id: with the very next one,
+-- two rollbacks to the same data would begin one generation twice while TIME lags behind the data.
 local function begin_generation(info, caller_generation, caller_epoch)
   local time = redis.call('TIME')
   local now_us = time[1] .. string.format('%06d', tonumber(time[2]))
   redis.call('DEL', MEMBERS, COUNTERS, LOADS, CLAIMS)
+  local run = string.match(info, '[\r\n]run_id:(%x+)')
   redis.call('HSET', META,
-    'run', string.match(info, '[\r\n]run_id:(%x+)'),
+    'run', run,
     'replication', string.match(info, 'master_replid:(%x+)'),
     'generation', highest(generation or '0', caller_generation, now_us),
     'epoch', highest(epoch or '0', caller_epoch, now_us))
-  redis.call('HINCRBY', META, 'generation', 1)
+  redis.call('HINCRBY', META, 'generation', 1 + tonumber(string.sub(run, 1, 4), 16))
   generation = redis.call('HGET', META, 'generation')
   epoch = redis.call('HGET', META, 'epoch')
   view_changed()

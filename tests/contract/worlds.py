@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import redis
+
 from placement import Member, MemoryRegistry, MemoryStore, Registry
+from placement.memory_store import Snapshot
 from placement.redis_registry import RedisRegistry
 from tests.contract.servers import Server
 
@@ -23,18 +27,39 @@ class World(Protocol):
     async def restart(self, *, keep_data: bool) -> None:
         """What it looks like when the server was restarted, with or without its data."""
 
+    async def back_up(self) -> None:
+        """Remember the data as it is now."""
+
+    async def roll_back(self) -> None:
+        """What it looks like when the server was restarted with the data of the back-up."""
+
+    async def pass_time(self, passed_s: float) -> None:
+        """Make the reminders there are as if so much time had passed."""
+
     async def aclose(self) -> None: ...
 
 
 class MemoryWorld:
     def __init__(self) -> None:
-        self._store = MemoryStore()
+        self._passed_s = 0.0
+        self._store = MemoryStore(lambda: time.time() + self._passed_s)
+        self._snapshot: Snapshot | None = None
 
     def registry(self) -> Registry:
         return MemoryRegistry(self._store)
 
     async def restart(self, *, keep_data: bool) -> None:
         self._store.restart(keep_data=keep_data)
+
+    async def back_up(self) -> None:
+        self._snapshot = self._store.snapshot()
+
+    async def roll_back(self) -> None:
+        assert self._snapshot is not None
+        self._store.rollback(self._snapshot)
+
+    async def pass_time(self, passed_s: float) -> None:
+        self._passed_s += passed_s
 
     async def aclose(self) -> None:
         pass
@@ -47,6 +72,7 @@ class RedisWorld:
         self._server = server
         self._cluster = f"test-{next(_clusters)}"
         self._registries: list[RedisRegistry] = []
+        self._backup: dict[bytes, bytes] = {}
 
     def registry(self) -> RedisRegistry:
         made = RedisRegistry(
@@ -59,11 +85,41 @@ class RedisWorld:
         """The run id beside the data is another's now; real restarts are tested by themselves."""
         with self._server.admin() as admin:
             if keep_data:
-                admin.hset(f"roost:{{{self._cluster}}}:meta", "run", "0" * 40)
+                admin.hset(f"{self._root}meta", "run", "0" * 40)
             else:
-                for key in admin.scan_iter(f"roost:{{{self._cluster}}}:*", count=1000):
-                    admin.delete(key)
+                self._empty()
         await self.registry().view()
+
+    async def back_up(self) -> None:
+        with redis.Redis(port=self._server.port) as admin:
+            keys: list[bytes] = list(admin.scan_iter(f"{self._root}*", count=1000))
+            self._backup = {key: admin.dump(key) for key in keys}
+
+    async def roll_back(self) -> None:
+        self._empty()
+        with redis.Redis(port=self._server.port) as admin:
+            for key, dumped in self._backup.items():
+                admin.restore(key, 0, dumped)
+        await self.restart(keep_data=True)
+
+    async def pass_time(self, passed_s: float) -> None:
+        passed_ms = round(passed_s * 1000)
+        with self._server.admin() as admin:
+            for reminder, due_ms in admin.zrange(f"{self._root}due", 0, -1, withscores=True):
+                admin.zadd(f"{self._root}due", {reminder: due_ms - passed_ms})
+            for key in admin.scan_iter(f"{self._root}r:*", count=1000):
+                for name, text in admin.hgetall(key).items():
+                    due_ms, rest = text.split(" ", 1)
+                    admin.hset(key, name, f"{int(due_ms) - passed_ms} {rest}")
+
+    @property
+    def _root(self) -> str:
+        return f"roost:{{{self._cluster}}}:"
+
+    def _empty(self) -> None:
+        with self._server.admin() as admin:
+            for key in admin.scan_iter(f"{self._root}*", count=1000):
+                admin.delete(key)
 
     async def aclose(self) -> None:
         for registry in self._registries:

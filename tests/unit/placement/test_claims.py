@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement.claims import SaveVerdict, claim_granted, judge_save, may_bury, owns
+from placement.claims import SaveVerdict, claim_granted, judge_save, may_assert, may_bury, owns
 from placement.records import Location, Stored
 
 incarnations = st.sampled_from(["me", "other", "third"])
@@ -23,6 +23,27 @@ def test_claim_is_refused_exactly_when_another_live_incarnation_holds_the_actor(
 @given(locations, numbers)
 def test_only_the_exact_incarnation_and_epoch_own(location: Location | None, epoch: int) -> None:
     assert owns(location, "me", epoch) == (location == Location("me", epoch))
+
+
+@given(locations, numbers)
+def test_what_runs_is_asserted_unless_a_later_epoch_or_another_host_at_this_one_is_known(
+    location: Location | None, epoch: int
+) -> None:
+    later = location is not None and location.epoch > epoch
+    elsewhere = location is not None and location.epoch == epoch and location.incarnation != "me"
+    assert may_assert(location, "me", epoch) == (not later and not elsewhere)
+
+
+@given(st.permutations([("me", 1), ("other", 1), ("me", 2), ("other", 3), ("third", 3)]))
+def test_of_all_that_assert_one_actor_only_one_of_the_newest_epoch_stays(
+    order: list[tuple[str, int]],
+) -> None:
+    location = None
+    for incarnation, epoch in order * 2:
+        if may_assert(location, incarnation, epoch):
+            location = Location(incarnation, epoch)
+    first = next(pair for pair in order if pair[1] == 3)
+    assert location == Location(*first)
 
 
 @given(locations, stored_states, numbers, numbers)

@@ -1,5 +1,8 @@
 """The ring: balanced, stable, moving no more than it must."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +78,44 @@ def test_weight_scales_the_share() -> None:
     shares = ring_of(host(1, weight=0.5), host(2), host(3, weight=2.5)).share()
     assert 0.8 < shares["host-1"] / 0.125 < 1.2
     assert 0.8 < shares["host-3"] / 0.625 < 1.2
+
+
+@few
+@given(numbers=host_numbers, hashes=st.lists(st.integers(0, 2**64 - 1), max_size=50))
+def test_member_owns_exactly_the_actors_whose_hash_lies_in_its_ranges(
+    numbers: set[int], hashes: list[int]
+) -> None:
+    ring = ring_of(*(host(n) for n in numbers))
+    ranges = {m.incarnation: ring.ranges(m.incarnation) for m in ring.members}
+    edges = [edge for _, found in sorted(ranges.items()) for edge in found[:2] + found[-2:]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("placement.ring.stable_hash", int)
+        for number in {*hashes, 0, 2**64 - 1, *(n for edge in edges for n in edge)}:
+            owner = ring.owner(str(number))
+            owning = [i for i, found in ranges.items() if any(a <= number <= b for a, b in found)]
+            assert owner is not None
+            assert owning == [owner.incarnation]
+
+
+@few
+@given(numbers=host_numbers)
+def test_ranges_of_all_members_are_the_whole_space_once_and_none_touches_its_next(
+    numbers: set[int],
+) -> None:
+    ring = ring_of(*(host(n) for n in numbers))
+    of_each = [ring.ranges(m.incarnation) for m in ring.members]
+    for found in of_each:
+        assert all(last + 1 < first for (_, last), (first, _) in pairwise(found))
+    every = sorted(pair for found in of_each for pair in found)
+    assert [first for first, _ in every] == [0, *(last + 1 for _, last in every[:-1])]
+    assert every[-1][1] == 2**64 - 1
+
+
+def test_member_that_owns_nothing_has_no_ranges_and_one_alone_has_a_single_one() -> None:
+    ring = ring_of(host(1), host(2, ready=False))
+    assert ring.ranges("inc-1") == [(0, 2**64 - 1)]
+    assert ring.ranges("inc-2") == ring.ranges("nobody") == []
+    assert ring_of(host(1, ready=False)).ranges("inc-1") == []
 
 
 def test_share_is_where_actors_really_go() -> None:
