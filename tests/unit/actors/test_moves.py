@@ -26,7 +26,7 @@ async def test_local_tells_in_the_mailbox_follow_an_actor_that_moves(
 ) -> None:
     seen.clear()
     async with open_cluster(hosts=1, kinds=[Sink]) as cluster:
-        first = next(iter(cluster.hosts.values()))
+        first = cluster.hosts[0]
         refs = [first.ref(Sink, f"k{i}") for i in range(20)]
         for ref in refs:
             await ref.where()
