@@ -122,9 +122,12 @@ class BoundedChannel(Channel):
 
 
 def tune_socket(sock: Any) -> None:
-    """Notice a peer that vanished without a word within about ten seconds (Linux)."""
+    """Send without delay; notice within about ten seconds (Linux) a peer that vanished without
+    a word."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
+    # asyncio and grpclib leave it off where the listener was made with protocol 0.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = (("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS), *_KEEPALIVE)
     for name, value in options:

@@ -238,8 +238,8 @@ def play_in_memory(scenario: Scenario, seed: int = 0) -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def play_over_grpc(scenario: Scenario) -> None:
-    """Play ``scenario`` on real sockets."""
+def play_over_grpc(scenario: Scenario, run: Callable[..., None] = uvloop.run) -> None:
+    """Play ``scenario`` on real sockets, in the loop that ``run`` makes."""
 
     async def main() -> None:
         world = GrpcWorld()
@@ -249,4 +249,9 @@ def play_over_grpc(scenario: Scenario) -> None:
         finally:
             await world.aclose()
 
-    uvloop.run(main())
+    run(main())
+
+
+def play_over_grpc_in_plain_asyncio(scenario: Scenario) -> None:
+    """As play_over_grpc, in the loop that programs have which do not know uvloop."""
+    play_over_grpc(scenario, asyncio.run)

@@ -11,6 +11,7 @@ import pytest
 from tests.contract.link_worlds import QUICK, Host, MemoryWorld, Recorder, Scenario, World
 from tests.contract.link_worlds import play_in_memory as in_memory
 from tests.contract.link_worlds import play_over_grpc as over_grpc
+from tests.contract.link_worlds import play_over_grpc_in_plain_asyncio as over_grpc_asyncio
 from wire.errors import InvalidArgument
 from wire.items import Goaway, Item, Request, Response
 from wire.ports import Peer
@@ -23,7 +24,9 @@ TINY = replace(
 )  # fmt: skip
 
 
-@pytest.fixture(params=[in_memory, over_grpc], ids=["memory", "grpc"])
+@pytest.fixture(
+    params=[in_memory, over_grpc, over_grpc_asyncio], ids=["memory", "grpc", "grpc-asyncio"]
+)
 def play(request: pytest.FixtureRequest) -> Play:
     chosen: Play = request.param
     return chosen

@@ -15,7 +15,7 @@ from grpclib.exceptions import GRPCError
 
 from wire.bounds import OVERHEAD_BYTES, PAYLOAD_BYTES_MAX, item_bytes_max, message_bytes_max
 from wire.frames import PREFIX, Frame
-from wire.limits import BoundedChannel, BoundedServer
+from wire.limits import BoundedChannel, BoundedProtocol, BoundedServer
 
 LIMIT = 10_000
 ECHO = "/test.Echo/Echo"
@@ -39,7 +39,9 @@ class Echo:
             await stream.send_message(Frame(bytes(LIMIT + 1)))
 
 
-def with_server(test: Callable[[int], Awaitable[None]]) -> None:
+def with_server(
+    test: Callable[[int], Awaitable[None]], run: Callable[..., None] = uvloop.run
+) -> None:
     async def main() -> None:
         server = BoundedServer([Echo()], bytes_max=LIMIT)
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -49,7 +51,7 @@ def with_server(test: Callable[[int], Awaitable[None]]) -> None:
             server.close()
             await server.wait_closed()
 
-    uvloop.run(main())
+    run(main())
 
 
 async def ask(channel: BoundedChannel, method: str, cardinality: Cardinality, size: int) -> bytes:
@@ -118,3 +120,28 @@ def test_a_message_fits_the_largest_item_and_names_its_overhead() -> None:
     assert message_bytes_max(PAYLOAD_BYTES_MAX) == PAYLOAD_BYTES_MAX + OVERHEAD_BYTES
     assert item_bytes_max(PAYLOAD_BYTES_MAX) > PAYLOAD_BYTES_MAX
     assert item_bytes_max(PAYLOAD_BYTES_MAX) + 1000 < message_bytes_max(PAYLOAD_BYTES_MAX)
+
+
+@pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
+def test_both_sides_send_without_delay_and_notice_who_vanished(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., None]
+) -> None:
+    made: list[Any] = []
+    connection_made = BoundedProtocol.connection_made
+
+    def seen(self: BoundedProtocol, transport: Any) -> None:
+        connection_made(self, transport)
+        made.append(transport.get_extra_info("socket"))
+
+    monkeypatch.setattr(BoundedProtocol, "connection_made", seen)
+
+    async def test(port: int) -> None:
+        async with BoundedChannel("127.0.0.1", port) as channel:
+            await ask(channel, ECHO, Cardinality.UNARY_UNARY, 1)
+            assert len(made) == 2
+            for sock in made:
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+
+    with_server(test, run)
