@@ -1,0 +1,82 @@
+"""Freezer: hosts of a simulation that stop as SIGSTOP stops a process, and go on later.
+
+Nothing of a frozen host's tasks runs, wherever they wait. What becomes runnable meanwhile (a timer,
+a reply, a cancellation) waits for the thaw, and then all of it is runnable at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from trio.lowlevel import Task
+
+#: So many passes of the scheduler without time going on: something spins.
+SPINS_MAX = 50_000
+
+
+class Freezer(trio.abc.Instrument):
+    """Holds back tasks of frozen hosts; hosts are known by their root tasks."""
+
+    def __init__(self, on_spin: Callable[[], None]) -> None:
+        self.frozen: dict[str, list[Task]] = {}  # host -> runnable, but held
+        self._roots: dict[Task, str] = {}
+        self._on_spin = on_spin
+        self._spins = 0
+        self._spins_at = -1.0
+        self.steps = 0
+
+    def root(self, task: Task, host: str) -> None:
+        """``task`` and all that it starts belong to ``host``."""
+        self._roots[task] = host
+
+    def is_frozen(self, host: str) -> bool:
+        return host in self.frozen
+
+    def freeze(self, host: str) -> None:
+        self.frozen.setdefault(host, [])
+
+    def thaw(self, host: str) -> None:
+        for task in self.frozen.pop(host, ()):
+            _runq().append(task)
+
+    def host_of(self, task: Task) -> str:
+        """The host that ``task`` belongs to; "" for the world's own tasks."""
+        found: Task | None = task
+        while found is not None:
+            host = self._roots.get(found)
+            if host is not None:
+                return host
+            nursery = found.parent_nursery
+            found = nursery.parent_task if nursery is not None else None
+        return ""
+
+    # trio.abc.Instrument ------------------------------------------------------------------
+
+    def task_scheduled(self, task: Task) -> None:
+        if self.frozen:
+            held = self.frozen.get(self.host_of(task))
+            if held is not None:
+                runq = _runq()
+                assert runq[-1] is task
+                runq.pop()
+                held.append(task)
+
+    def task_exited(self, task: Task) -> None:
+        self._roots.pop(task, None)
+
+    def before_task_step(self, task: Task) -> None:
+        self.steps += 1
+
+    def before_io_wait(self, timeout: float) -> None:
+        now = trio.current_time()
+        if now != self._spins_at:
+            self._spins_at, self._spins = now, 0
+        self._spins += 1
+        if self._spins == SPINS_MAX:
+            self._on_spin()
+
+
+def _runq() -> Any:
+    return trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq

@@ -1,0 +1,180 @@
+"""The load of a simulation: programs on the hosts, and clients outside, that call actors.
+
+All that they do and hear is written down; no error of a call is theirs to mind.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import trio
+
+import actors
+from tests.simulation.events import Streamed
+from tests.simulation.kinds import KINDS
+from tests.simulation.world import Life, World
+from wire.errors import DeadlineExceeded, RoostError
+from wire.ids import ActorId
+from wire.items import Content, Mode
+
+COUNTING = ("Counter", "Tally", "Vault", "Agent")
+KEYS = ("a", "b", "c")
+TARGETS = tuple(f"{kind}/{key}" for kind in COUNTING for key in KEYS)
+PAUSE_S = 0.15
+
+#: What a program does next, and how often.
+MIX = {
+    "add": 10, "slow": 3, "tell": 5, "nowait": 2, "stubborn": 1, "stream": 2, "relay": 3,
+    "relay tell": 1, "outside": 4, "stop": 0.3, "durable": 0.2,
+}  # fmt: skip
+
+
+async def program(world: World, life: Life, number: int) -> None:
+    """One program on one host: a call after another, until the world closes."""
+    rng = Random(f"{world.seed} {life.incarnation} {number}")
+    caller = Caller(world, life, rng, number)
+    while not world.is_closing:
+        await trio.sleep(rng.expovariate(1 / PAUSE_S))
+        (what,) = rng.choices(list(MIX), list(MIX.values()))
+        try:
+            await caller.do(what)
+        except RoostError:
+            pass  # it is in the log
+        except Exception as exc:
+            world.broken(f"a program on {life.name} got {type(exc).__name__}: {exc}")
+
+
+class Caller:
+    """Makes the calls of one program."""
+
+    def __init__(self, world: World, life: Life, rng: Random, number: int) -> None:
+        assert life.host is not None
+        self._world = world
+        self._rng = rng
+        self._host = life.host
+        self._system = life.host.system
+        self._session = f"client-{number}"
+
+    async def do(self, what: str) -> None:
+        rng = self._rng
+        target = rng.choice(TARGETS)
+        kind, _, key = target.partition("/")
+        timeout_s = rng.choice((0.3, 2.0, 6.0, 6.0))
+        ref = actors.with_timeout(self._system.ref(KINDS[kind], key), timeout_s)
+        match what:
+            case "add":
+                await self._called(target, "add", "ask", lambda op: ref.add(op, 0.0, 0.0))
+            case "slow":
+                pauses = rng.choice((0.0, 0.1, 0.6)), rng.choice((0.0, 0.1, 0.6))
+                await self._called(target, "add", "ask", lambda op: ref.add(op, *pauses))
+            case "tell" | "nowait":
+                await self._tells(target, ref, what)
+            case "stubborn" if kind != "Vault":
+                seconds = rng.choice((0.1, 0.5, 2.0))
+                await self._called(target, "stubborn", "ask", lambda op: ref.stubborn(op, seconds))
+            case "stream" if kind != "Vault":
+                await self._stream(target, ref)
+            case "relay" | "relay tell":
+                await self._relay(what, kind, key, timeout_s)
+            case "outside":
+                await self._outside(target, timeout_s)
+            case "stop":
+                await self._system.stop(ref)
+            case "durable":
+                await self._spawn_durable()
+
+    async def _called(self, target: str, method: str, mode: str, call: Any) -> Any:
+        sender = self._system.me.incarnation
+        return await self._world.called(sender, target, method, mode, call)
+
+    async def _tells(self, target: str, ref: Any, what: str) -> None:
+        for _ in range(self._rng.randint(1, 6)):
+            if what == "tell":
+                await self._called(target, "add", "tell", lambda op: ref.add.tell(op, 0.0, 0.0))
+            else:
+                await self._called(target, "add", "tell", lambda op: _nowait(ref, op))
+
+    async def _relay(self, what: str, kind: str, key: str, timeout_s: float) -> None:
+        name = self._rng.choice(("x", "y"))
+        relay = actors.with_timeout(self._system.ref(KINDS["Relay"], name), timeout_s)
+        if what == "relay":
+            await relay.ask(kind, key)
+        else:
+            await relay.tell(kind, key)
+
+    async def _stream(self, target: str, ref: Any) -> None:
+        count, pause_s = self._rng.randint(1, 8), self._rng.choice((0.0, 0.05, 0.2))
+        slow_s = self._rng.choice((0.0, 0.1))
+
+        async def consume(op: int) -> int:
+            last = -1
+            async with ref.numbers(op, count, pause_s) as stream:
+                async for last in stream:
+                    self._world.log(Streamed(trio.current_time(), op, last))
+                    await trio.sleep(slow_s)
+            return last + 1
+
+        got = await self._called(target, "numbers", "stream", consume)
+        if got != count:
+            self._world.broken(f"a stream of {count} items ended well after {got}")
+
+    async def _outside(self, target: str, timeout_s: float) -> None:
+        """A call from a client of this host's server."""
+        world, sender = self._world, f"{self._session}@{self._system.me.incarnation}"
+
+        async def ask(op: int) -> int:
+            call = OutsideCall(sender, target, op, timeout_s)
+            self._host.gateway.submit(call)
+            try:
+                with trio.fail_after(timeout_s + 1.0):
+                    await call.done.wait()
+            except trio.TooSlowError:
+                self._host.gateway.cancel(call)
+                raise DeadlineExceeded("the gateway does not answer") from None
+            return call.result()
+
+        await world.called(sender, target, "add", "ask", ask)
+
+    async def _spawn_durable(self) -> None:
+        key = self._rng.choice(KEYS)
+        await self._system.spawn(KINDS["Agent"], key, durable=True)
+        self._world.durables[f"Agent/{key}"] = None
+
+
+class OutsideCall:
+    """One ask through the gateway (wire.ports.ClientCall)."""
+
+    def __init__(self, session: str, target: str, op: int, timeout_s: float) -> None:
+        kind, _, key = target.partition("/")
+        self.session = session
+        self.target = ActorId(kind, key)
+        self.method = "add"
+        self.mode = Mode.ASK
+        self.content = int(Content.JSON)
+        self.payload = f"[{op}, 0.0, 0.0]".encode()
+        self.timeout_s: float | None = timeout_s
+        self.headers: dict[str, str] | None = None
+        self.done = trio.Event()
+        self._value = -1
+        self._error: RoostError | None = None
+
+    def result(self) -> int:
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def chunk(self, content: int, payload: bytes) -> None:
+        raise AssertionError("an ask has no items")
+
+    def finished(self, content: int, payload: bytes) -> None:
+        self._value = int(payload)
+        self.done.set()
+
+    def failed(self, error: RoostError) -> None:
+        self._error = error
+        self.done.set()
+
+
+async def _nowait(ref: Any, op: int) -> None:
+    ref.add.tell_nowait(op, 0.0, 0.0)

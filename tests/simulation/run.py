@@ -1,0 +1,134 @@
+"""One seed, one run: a storm over a cluster, its end, and what the checks say of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import trio
+import trio.testing
+
+from tests.simulation import checks
+from tests.simulation.events import Event, trace_hash
+from tests.simulation.finish import finish
+from tests.simulation.kinds import SimulatedFault
+from tests.simulation.load import program
+from tests.simulation.storm import PROFILES, Profile, Storm, draw_sizes
+from tests.simulation.world import World, open_world
+
+STEPS = 40
+HOSTS = 3
+#: A run that has not ended by then (virtual seconds) never will.
+RUN_MAX_S = 1_000.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one seed."""
+
+    seed: int
+    profile: str
+    steps: int
+    violations: list[str]
+    trace: str
+    virtual_s: float
+    real_s: float
+    counts: dict[str, int]
+    events: list[Event] = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        names = ("seed", "profile", "steps", "violations", "trace", "virtual_s", "real_s", "counts")
+        return {name: getattr(self, name) for name in names}
+
+
+def profile_of(seed: int) -> Profile:
+    return PROFILES[seed % len(PROFILES)]
+
+
+def run_seed(seed: int, steps: int = STEPS) -> Result:
+    """Simulate one seed. The same seed gives the same events, whatever the hash seed."""
+    profile = profile_of(seed)
+    sizes = draw_sizes(Random(f"sizes {seed}"))
+
+    async def scenario(world: World) -> None:
+        world.program = program
+        world.programs_per_host = 3
+        for _ in range(HOSTS):
+            world.start()
+        while len(world.up()) < HOSTS:  # a new registry's claims wait for a lease
+            await trio.sleep(0.1)
+        await trio.sleep(1.0)
+        await Storm(world, profile).blow(steps)
+        await finish(world)
+
+    start = time.perf_counter()
+    world, internal = run_world(seed, sizes, scenario)
+    found = checks.violations(world.events, is_planned=profile.is_planned)
+    return Result(
+        seed, profile.name, steps, internal + found, trace_hash(world.events),
+        round(world.events[-1].at, 3) if world.events else 0.0,
+        round(time.perf_counter() - start, 3),
+        dict(Counter(type(event).__name__ for event in world.events)), world.events,
+    )  # fmt: skip
+
+
+def run_world(seed: int, sizes: Any, scenario: Any) -> tuple[World, list[str]]:
+    """Run ``scenario`` in a world of its own; the world, and what went wrong inside of Roost."""
+    kept: list[World] = []
+
+    async def main() -> None:
+        before = trio.lowlevel.current_statistics().tasks_living
+        with trio.move_on_after(RUN_MAX_S) as scope:
+            async with open_world(seed, sizes) as world:
+                kept.append(world)
+                await scenario(world)
+        if scope.cancelled_caught:
+            kept[0].broken("the run does not end")
+        left = trio.lowlevel.current_statistics().tasks_living - before
+        if left:
+            kept[0].broken(f"{left} tasks are left")
+
+    make_deterministic(seed)
+    with internal_errors() as errors:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
+    return kept[0], errors
+
+
+def make_deterministic(seed: int) -> None:
+    """Let Trio's scheduler draw from the seed. (Its own tests, and Hypothesis, do the same.)"""
+    run: Any = trio._core._run
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._r.seed(seed)
+
+
+@contextmanager
+def internal_errors() -> Iterator[list[str]]:
+    """Roost's log, kept off the terminal; errors in it that no fault explains are returned."""
+    errors: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            exc = record.exc_info[1] if record.exc_info else None
+            if exc is not None and not isinstance(exc, SimulatedFault):
+                errors.append(f"logged: {record.getMessage()}: {type(exc).__name__}: {exc}")
+
+    loggers = [logging.getLogger(name) for name in ("roost", "wire", "placement", "actors")]
+    handler = Handler()
+    before = [(logger, logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.ERROR)
+    try:
+        yield errors
+    finally:
+        for logger, propagate, level in before:
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+            logger.setLevel(level)
