@@ -41,7 +41,7 @@ class LinkConfig:
     backoff_max_s: float = 1.0
     #: Sessions that peers may have open with this host.
     sessions_max: int = 10_000
-    #: What one connection may have in flight towards us (HTTP/2 windows).
+    #: What a connection that we dialed may have in flight towards us (HTTP/2 windows).
     window_bytes: int = 8 << 20
     #: The name that a peer's certificate must carry instead of its address.
     tls_name: str | None = None

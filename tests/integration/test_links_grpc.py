@@ -25,6 +25,7 @@ from grpclib.server import Server
 from tests.contract.link_worlds import CLUSTER, QUICK, GrpcWorld, Host, Recorder
 from wire._generated.roost.v1 import Frame as CompiledFrame
 from wire.frames import PREFIX, Frame
+from wire.front import Front
 from wire.handshake import read_hello, write_hello
 from wire.items import (
     PROTOCOL_VERSION,
@@ -542,6 +543,35 @@ def test_a_certificate_for_another_name_is_not_talked_to(tmp_path: Path) -> None
             await server.wait_closed()
 
     uvloop.run(main())
+
+
+def test_hosts_show_the_token_and_strangers_to_it_are_lost() -> None:
+    async def scenario(world: GrpcWorld) -> None:
+        b = await world.host("b", answers=True)
+        assert isinstance(b.links, GrpcLinks)
+        server = Server([Front("secret").guard(b.links.service())])
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            await server.start(sock=listener)
+            there = b.me._replace(address=f"127.0.0.1:{port}")
+            a = await world.host("a")
+            a.call(there, 1)
+            await world.until(lambda: a.handler.lost, "the refusal")
+            assert "UNAUTHENTICATED" in a.handler.lost[0][1]
+            handler = Recorder()
+            knowing = Host(
+                Peer("c", "c-1", "127.0.0.1:1"),
+                GrpcLinks(Peer("c", "c-1", "127.0.0.1:1"), CLUSTER, handler, token="secret"),
+                handler,
+            )
+            knowing.call(there, 2)
+            await world.until(lambda: handler.replies == [2], "the answer")
+            assert b.handler.calls == [2]
+            await knowing.links.aclose()  # type: ignore[attr-defined]
+            server.close()
+            await server.wait_closed()
+
+    play(scenario)
 
 
 # -- the end --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 import uvloop
+from grpclib.client import Channel
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
@@ -54,7 +55,7 @@ def with_server(
     run(main())
 
 
-async def ask(channel: BoundedChannel, method: str, cardinality: Cardinality, size: int) -> bytes:
+async def ask(channel: Channel, method: str, cardinality: Cardinality, size: int) -> bytes:
     async with channel.request(method, cardinality, Frame, Frame) as stream:
         await stream.send_message(Frame(bytes(size)), end=True)
         answer = await stream.recv_message()
@@ -89,7 +90,7 @@ def test_a_channel_refuses_answers_over_its_limit_too() -> None:
 
 
 def test_a_message_is_refused_by_its_prefix_before_its_body_comes() -> None:
-    async def talk(channel: BoundedChannel) -> None:
+    async def talk(channel: Channel) -> None:
         async with channel.request(ECHO, Cardinality.UNARY_UNARY, Frame, Frame) as stream:
             await stream.send_request()
             await stream._stream.send_data(PREFIX.pack(0, 200 << 20) + bytes(100_000))
