@@ -123,19 +123,46 @@ class Activation(Sender):
     def mailbox_max(self) -> int:
         return self.kind.options.mailbox_max or self.system.config.mailbox_max
 
-    def refusal(self) -> Refusal | None:
-        """Why a message would not be taken now; None when it would."""
+    def refusal(self, method: str = "") -> Refusal | None:
+        """Why a message (for ``method``) would not be taken now; None when it would."""
         if self.is_closing or self.phase is Phase.ENDED:
             return Refusal.MOVED
         if self.phase is Phase.OFFERED:
             return Refusal.FULL  # wait: it goes on here or there
-        if self.queue is not None and len(self.queue) >= self.mailbox_max:
+        queue = self.queue
+        if queue is not None and len(queue) >= self.mailbox_max and not self._overtakes(method):
+            return Refusal.FULL
+        if self.running > 1 and self.running >= self.turns_max:
             return Refusal.FULL
         return None
 
+    @property
+    def turns_max(self) -> int:
+        """Turns that may run at once, reentrant ones included, which wait in no mailbox."""
+        return self.kind.options.max_concurrency + self.mailbox_max
+
+    @property
+    def _has_turns(self) -> bool:
+        """Whether a turn runs, or a worker is about to begin one."""
+        return bool(self.running or self.active)
+
+    def _overtakes(self, method: str) -> bool:
+        """Whether a message for ``method`` runs beside what runs now: it may be what that waits
+        for, so a full mailbox must not keep it out."""
+        if not self._has_turns:
+            return False
+        spec = self.kind.handlers.get(method)
+        return spec is not None and (spec.reentrant or self.kind.options.reentrant)
+
+    def _waits_behind(self, call: Call) -> bool:
+        """Whether a local message must wait behind those that wait for room."""
+        if not self._overtakes(call.method):
+            return bool(self.waiters)
+        return any(waiter.sender is call.sender for waiter in self.waiters or ())
+
     def offer_local(self, call: Call) -> None:
         """Take a message from this host, or let its caller wait for room."""
-        if self.refusal() is Refusal.FULL or self.waiters:
+        if self.refusal(call.method) is Refusal.FULL or (self.waiters and self._waits_behind(call)):
             if call.nowait:
                 call.failed(self.system.router.full(call))
                 return
@@ -149,10 +176,10 @@ class Activation(Sender):
         """Put a message that ``refusal`` does not refuse into the mailbox."""
         if not self._bind(call):
             return
-        if call.chain and self._would_wait_for_itself(call):
+        if call.chain and not _is_systems(call) and self._would_wait_for_itself(call):
             call.fail(CallCycle(f"{self.id}.{call.method} waits for a call that waits for it"))
             return
-        if self.active and self._is_reentrant(call):
+        if self._has_turns and self._is_reentrant(call):
             if self.urgent is None:
                 self.urgent = deque()
             self.urgent.append(call)
@@ -215,6 +242,8 @@ class Activation(Sender):
         return waiting
 
     def _is_reentrant(self, call: InCall) -> bool:
+        if _is_systems(call):
+            return False  # it waits for the claim, and then for nobody
         return call.spec.reentrant or self.kind.options.reentrant
 
     def _would_wait_for_itself(self, call: InCall) -> bool:
@@ -251,7 +280,7 @@ class Activation(Sender):
 
     def admit_waiters(self) -> None:
         """Take local callers that waited, as far as there is room."""
-        while self.waiters and self.refusal() is None:
+        while self.waiters and self.refusal(self.waiters[0].method) is None:
             self.admit(LocalInCall(self, self.waiters.popleft()))
 
     def _make_room(self) -> None:
@@ -392,6 +421,8 @@ class Activation(Sender):
     def turns_done(self) -> None:
         """A worker has left."""
         self.running -= 1
+        if self.waiters or (self.inbox is not None and self.inbox.blocked):
+            self._make_room()
         if self.phase is Phase.ACTIVE and (self.queue or self.urgent):
             self.dispatch()
             return
@@ -421,6 +452,11 @@ class Activation(Sender):
     def cancel_timers(self) -> None:
         for timer in list(self._timers or ()):
             timer.cancel()
+
+    @property
+    def pid(self) -> int:
+        """The process of its own that it runs in; 0: it has none."""
+        return 0
 
     @property
     def has_tasks(self) -> bool:
@@ -493,6 +529,10 @@ class Activation(Sender):
 
     def passivate(self) -> None:
         self.system.lifecycle.stop(self, Reason.IDLE)
+
+    def end(self) -> None:
+        """Stop for good, once the messages that wait have run."""
+        self.system.lifecycle.stop(self, Reason.STOPPED)
 
     def crashed(self, error: Exception) -> None:
         """A background task or ``run()`` raised."""

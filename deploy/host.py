@@ -15,10 +15,13 @@ import trio
 import actors
 from actors.config import HostConfig, SystemConfig
 from deploy import logs
+from deploy.agent_host import Agents
+from deploy.agent_record import AgentRecord
 from deploy.app import load_app
 from deploy.failures import USAGE, CommandFailed
 from deploy.settings import Settings
 from wire import loops
+from wire.agent_host import AgentHostService
 from wire.errors import ConfigError, Unavailable
 from wire.tls import TlsConfig
 
@@ -126,9 +129,13 @@ async def _joined(
     """The host, serving. What it needs and does not find at its start is no failed call."""
     started = False
     try:
-        async with actors.open_host(config, kinds) as system:
-            started = True
-            yield system
+        async with loops.open_crossing() as crossing:
+            agents = Agents()
+            services = [AgentHostService(agents, crossing)]
+            async with actors.open_host(config, [*kinds, AgentRecord], services=services) as system:
+                agents.attach(system)
+                started = True
+                yield system
     except Unavailable as exc:
         if started:
             raise
