@@ -59,7 +59,7 @@ class Receiver:
         if verdict is not Verdict.ACCEPT:
             self._not_next(activation, key, envelope, verdict)
             return
-        refusal = activation.refusal() if envelope.method else None
+        refusal = activation.refusal(envelope.method) if envelope.method else None
         if refusal is not None:
             self._refuse(activation, key, envelope, refusal)
             return

@@ -78,6 +78,59 @@ async def test_a_reentrant_handler_runs_while_another_does(autojump_clock: MockC
             assert trio.current_time() == 0
 
 
+class Crowded(Turns, mailbox_max=3):
+    @handler(reentrant=True)
+    async def beside(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+
+class Other(Actor):
+    @handler
+    async def peek(self, at: Turns) -> int:
+        return await at.peek()
+
+
+async def test_a_full_mailbox_does_not_keep_out_what_runs_beside_its_handler(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        ref = system.ref(Crowded, "a")
+        async with trio.open_nursery() as nursery:
+            for n in range(6):  # one runs, three wait in the mailbox, two for room
+                nursery.start_soon(ref.turn, n)
+                await wait_all_tasks_blocked()
+            assert await system.ref(Other, "b").peek(ref) == 1
+            assert trio.current_time() == 0
+
+
+async def test_a_senders_own_order_holds_before_a_full_mailbox_too(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        ref = system.ref(Crowded, "a")
+        async with trio.open_nursery() as nursery:
+            for n in range(6):
+                nursery.start_soon(ref.turn, n)
+                await wait_all_tasks_blocked()
+            await ref.peek()
+            assert trio.current_time() == 2  # when the last of its elders was let in
+
+
+async def test_reentrant_turns_are_bounded_by_the_mailbox(autojump_clock: MockClock) -> None:
+    async with actors.open_system() as system:
+        ref = system.ref(Crowded, "a")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.turn, 0, 10)
+            await wait_all_tasks_blocked()
+            for _ in range(3):
+                nursery.start_soon(ref.beside, 5)
+            await wait_all_tasks_blocked()
+            with pytest.raises(actors.MailboxFull, match=r"Crowded/a\.beside"):
+                ref.beside.tell_nowait(1)
+            await ref.beside(1)  # waits until there is room
+            assert trio.current_time() == 6
+
+
 async def test_a_sync_handler_is_a_turn_like_any_other(autojump_clock: MockClock) -> None:
     class Plain(Actor):
         @handler
