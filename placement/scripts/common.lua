@@ -41,20 +41,22 @@ local function view_changed()
 end
 
 -- Rule 9: another run or replication id than the one beside the data means that this server may
--- have lost writes. Nobody is a member of the new generation until it says so itself. How far its
--- number lies above all that is known here is left to chance, by the run id: with the very next one,
--- two rollbacks to the same data would begin one generation twice while TIME lags behind the data.
+-- have lost writes. Nobody is a member of the new generation until it says so itself. While TIME lags
+-- behind the data, how far its number lies above is left to chance, by the run id: with the very next
+-- one, two rollbacks to the same data would begin one generation twice.
 local function begin_generation(info, caller_generation, caller_epoch)
   local time = redis.call('TIME')
   local now_us = time[1] .. string.format('%06d', tonumber(time[2]))
-  redis.call('DEL', MEMBERS, COUNTERS, LOADS, CLAIMS)
   local run = string.match(info, '[\r\n]run_id:(%x+)')
+  local known = highest(generation or '0', caller_generation)
+  local step = above(now_us, known) and 1 or 1 + tonumber(string.sub(run, 1, 4), 16)
+  redis.call('DEL', MEMBERS, COUNTERS, LOADS, CLAIMS)
   redis.call('HSET', META,
     'run', run,
     'replication', string.match(info, 'master_replid:(%x+)'),
-    'generation', highest(generation or '0', caller_generation, now_us),
+    'generation', highest(known, now_us),
     'epoch', highest(epoch or '0', caller_epoch, now_us))
-  redis.call('HINCRBY', META, 'generation', 1 + tonumber(string.sub(run, 1, 4), 16))
+  redis.call('HINCRBY', META, 'generation', step)
   generation = redis.call('HGET', META, 'generation')
   epoch = redis.call('HGET', META, 'epoch')
   view_changed()

@@ -7,7 +7,7 @@ import functools
 import itertools
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import redis
 
@@ -15,6 +15,8 @@ from placement import Member, MemoryRegistry, MemoryStore, Registry
 from placement.memory_store import Snapshot
 from placement.redis_registry import RedisRegistry
 from tests.contract.servers import Server
+
+R = TypeVar("R", bound=RedisRegistry)
 
 _clusters = itertools.count(1)
 
@@ -75,9 +77,10 @@ class RedisWorld:
         self._backup: dict[bytes, bytes] = {}
 
     def registry(self) -> RedisRegistry:
-        made = RedisRegistry(
-            self._server.url, self._cluster, new_event=asyncio.Event, timeout_s=10.0
-        )
+        return self.registry_of(RedisRegistry)
+
+    def registry_of(self, kind: type[R]) -> R:
+        made = kind(self._server.url, self._cluster, new_event=asyncio.Event, timeout_s=10.0)
         self._registries.append(made)
         return made
 
