@@ -235,6 +235,12 @@ class Activation(Sender):
                 self.queue = self.queue or deque()
                 self.queue.append(call)
 
+    def requeue_watchers(self) -> None:
+        """Watches and stops are messages again, to go with the actor or to be taken anew."""
+        if self.watchers:
+            self.queue = deque([*self.watchers, *(self.queue or ())])
+            self.watchers = None
+
     def take_waiting(self) -> deque[InCall]:
         """The messages that wait, in the order in which they would run; they are the caller's."""
         waiting = deque([*(self.urgent or ()), *(self.queue or ())])

@@ -138,6 +138,7 @@ class Adopter:
         for waiting in offer.waiting:
             self._admit(activation, waiting, now)
         activation.queue = (activation.queue or deque()) + (trial or deque())
+        activation.take_system_messages()
         self._system.lifecycle.resumed(activation)
         activation.keep_timers(offer.timers)
 

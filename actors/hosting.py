@@ -163,12 +163,12 @@ class Hosting(ABC):
             self.become(self.system.me, f"this host lost its lease: {why}")
             await self.system.wait_empty()
             with trio.CancelScope() as self._rejoining:
-                # Nothing of it runs any more: others need not wait for the proof of its death.
-                await self._leave(self.system.me.incarnation)
-                await self._rejoin()
+                await self._rejoin(self.system.me.incarnation)
 
-    async def _rejoin(self) -> None:
+    async def _rejoin(self, old: str) -> None:
         while not self.system.serving and self._drained is None:
+            # Nothing of it runs any more: others need not wait for the proof of its death.
+            await self._leave(old)
             try:
                 await self._join()
                 log.warning("rejoined as incarnation %s", self.system.me.incarnation)

@@ -158,6 +158,7 @@ class Mover:
         self, activation: Activation, is_drain: bool,
         timers: dict[Activation, list[TimerLeft]] | None,
     ) -> Offer:  # fmt: skip
+        activation.requeue_watchers()
         streams = activation.inbox.streams if activation.inbox is not None else {}
         now = trio.current_time()
         return Offer(
@@ -234,6 +235,7 @@ class Mover:
 
     def _resume(self, activation: Activation, timers: list[TimerLeft]) -> None:
         activation.keep_timers(timers)
+        activation.take_system_messages()
         self._system.lifecycle.resumed(activation)
         self._system.router.resume_blocked(activation)
         activation.admit_waiters()

@@ -1,0 +1,428 @@
+"""Several hosts in one Trio run: death, drain, claims, capacity, a lost lease."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import actors
+import actors.testing
+from actors import Reason, SystemConfig, handler
+from actors.testing import ClusterConfig
+from placement.ports import Fenced
+from placement.records import View
+from placement.ring import Ring
+from tests.unit.actors import cluster_kit as kit
+from tests.unit.actors.cluster_kit import Account, key_owned_by, keys_owned_by
+
+
+@pytest.fixture(autouse=True)
+def _empty_log() -> None:
+    kit.turns.clear()
+
+
+# Death ------------------------------------------------------------------------------------
+
+
+async def test_after_its_hosts_lease_an_actor_lives_elsewhere_with_its_state(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account]) as cluster:
+        first, victim, _ = cluster.hosts
+        keys = [key for key, _ in zip(keys_owned_by(victim, Account), range(30), strict=False)]
+        for n, key in enumerate(keys):
+            await first.ref(Account, key).add(n)
+        assert {cluster.host_of(first.ref(Account, key)) for key in keys} == {victim}
+        await cluster.kill(victim)
+        start = trio.current_time()
+        await cluster.wait_settled()
+        assert 12 <= trio.current_time() - start <= 18
+        for n, key in enumerate(keys):
+            ref = first.ref(Account, key)
+            assert await ref.add(100) == n + 100
+            assert cluster.host_of(ref) in cluster.hosts
+        kit.assert_turns_never_overlap_between_epochs()
+
+
+async def test_calls_to_a_dead_host_end_in_an_error_that_says_so_within_their_deadline(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account]) as cluster:
+        first, victim, _ = cluster.hosts
+        key = key_owned_by(victim, Account)
+        await first.ref(Account, key).add(1)
+        ends: list[tuple[str, float]] = []
+
+        async def ask(timeout_s: float, seconds: float) -> None:
+            start = trio.current_time()
+            end = "answered"
+            try:
+                await actors.with_timeout(first.ref(Account, key), timeout_s).add(1, seconds)
+            except actors.RoostError as exc:
+                end = exc.code
+            ends.append((end, round(trio.current_time() - start)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, 60, 50)  # under way when the host dies
+            await trio.sleep(1)
+            await cluster.kill(victim)
+            nursery.start_soon(ask, 3, 0)  # its deadline is before anyone can know
+            nursery.start_soon(ask, 60, 0)  # never left this host, so it goes to the next one
+        assert sorted(end for end, _ in ends) == ["answered", "outcome_unknown", "outcome_unknown"]
+        assert min(took for _, took in ends) == 3
+        assert max(took for _, took in ends) <= 20
+
+
+async def test_an_idempotent_call_is_made_again_for_its_caller(autojump_clock: MockClock) -> None:
+    async with actors.testing.open_cluster([Account]) as cluster:
+        first, victim, _ = cluster.hosts
+        ref = actors.with_timeout(first.ref(Account, key_owned_by(victim, Account)), 60)
+        await ref.add(7)
+        await cluster.kill(victim)
+        assert await ref.total() == 7
+
+
+async def test_a_killed_host_saves_nothing_and_tells_nobody(autojump_clock: MockClock) -> None:
+    told: list[Reason] = []
+
+    class Quiet(Account, persist="passivate", kind="Quiet"):
+        async def on_deactivate(self, reason: Reason) -> None:
+            told.append(reason)
+
+    async with actors.testing.open_cluster([Quiet], hosts=2) as cluster:
+        first, victim = cluster.hosts
+        ref = first.ref(Quiet, key_owned_by(victim, Quiet))
+        await ref.add(7)
+        own = victim.ref(Quiet, ref.key)
+        before = dict(cluster.store.locations)
+        await cluster.kill(victim)
+        assert told == []
+        assert cluster.store.stored == {}
+        assert cluster.store.locations == before
+        with pytest.raises(actors.Unavailable):
+            await own.add(1)
+        await cluster.wait_settled()
+        assert await ref.add(1) == 1
+
+
+async def test_calls_made_by_a_killed_host_fail_in_this_program(autojump_clock: MockClock) -> None:
+    async with actors.testing.open_cluster([Account], hosts=2) as cluster:
+        victim, other = cluster.hosts
+        outcomes: list[str] = []
+
+        async def ask(key: str) -> None:
+            with pytest.raises(actors.RoostError) as caught:
+                await victim.ref(Account, key).add(1, 100)
+            outcomes.append(caught.value.code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, key_owned_by(victim, Account))
+            nursery.start_soon(ask, key_owned_by(other, Account))
+            await trio.sleep(1)
+            await cluster.kill(victim)
+        assert outcomes == ["outcome_unknown"] * 2
+        await trio.sleep(20)
+        assert [t.end_s < 20 for log in kit.turns.values() for t in log] == [True] * 2, (
+            "the other host has cancelled what ran for the dead one"
+        )
+
+
+# Drain ------------------------------------------------------------------------------------
+
+
+async def test_a_drained_hosts_actors_go_on_elsewhere_and_no_call_fails(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account], seed=5) as cluster:
+        first, leaver, _ = cluster.hosts
+        cluster.network.delay_s = (0.0, 0.02)
+        keys = [key for key, _ in zip(keys_owned_by(leaver, Account), range(20), strict=False)]
+        done: dict[str, int] = dict.fromkeys(keys, 0)
+        stop = trio.Event()
+
+        async def work(key: str) -> None:
+            ref = first.ref(Account, key)
+            while not stop.is_set():
+                done[key] += 1
+                assert await ref.add(1, 0.1) == done[key]
+
+        async with trio.open_nursery() as nursery:
+            for key in keys:
+                nursery.start_soon(work, key)
+            await trio.sleep(2)
+            assert await cluster.drain(leaver) == 0
+            await trio.sleep(2)
+            stop.set()
+        assert min(done.values()) > 10
+        assert leaver not in cluster.hosts
+        kit.assert_turns_never_overlap_between_epochs()
+
+
+async def test_a_drain_cuts_short_what_does_not_end_in_time(autojump_clock: MockClock) -> None:
+    config = ClusterConfig(system=SystemConfig(deactivate_timeout_s=1))
+    async with actors.testing.open_cluster([Account], hosts=2, config=config) as cluster:
+        first, leaver = cluster.hosts
+        ref = actors.with_timeout(first.ref(Account, key_owned_by(leaver, Account)), 100)
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                with pytest.raises(actors.RoostError) as caught:
+                    await ref.add(1, 90)
+                assert caught.value.may_have_run
+
+            nursery.start_soon(ask)
+            await trio.sleep(1)
+            await cluster.drain(leaver, timeout_s=5)
+            assert trio.current_time() < 15
+        assert await ref.add(1) == 1
+
+
+async def test_draining_twice_is_draining_once(autojump_clock: MockClock) -> None:
+    async with actors.testing.open_cluster([Account], hosts=2) as cluster:
+        host = cluster.hosts[1]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cluster.drain, host)
+            nursery.start_soon(cluster.drain, host)
+            nursery.start_soon(host.wait_closed)
+        assert cluster.hosts == [cluster.host("host-1")]
+
+
+async def test_when_all_hosts_drain_calls_say_that_none_takes_new_actors(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        outcomes: list[Any] = []
+
+        class Caller(actors.Actor):
+            async def on_deactivate(self, reason: Reason) -> None:
+                try:
+                    await self.system.ref(Account, "b").add(1)
+                except actors.RoostError as exc:
+                    outcomes.append(exc.code)
+
+            @handler
+            async def hi(self) -> None: ...
+
+        host.kinds._host(Caller)
+        # Its kind is news to the view: start it here.
+        host.start(actors.actor_id("Caller", "a"), host.kinds.of(Caller))
+        await trio.sleep(1)
+        await cluster.drain(host)
+        assert outcomes == ["unavailable"]
+
+
+# Claims -----------------------------------------------------------------------------------
+
+
+async def test_of_two_hosts_that_claim_one_actor_at_once_one_wins_and_both_reach_it(
+    autojump_clock: MockClock,
+) -> None:
+    config = ClusterConfig(registry_delay_s=(0.0, 0.1), delay_s=(0.0, 0.01))
+    async with actors.testing.open_cluster([Account], hosts=3, config=config) as cluster:
+        for host in cluster.hosts:  # each believes that it owns every actor
+            alone = [m for m in host.view.members if m.incarnation == host.me.incarnation]
+            host.ring = Ring(View(host.view.generation, host.view.version, tuple(alone)))
+        for n in range(200):
+            answers: list[int] = []
+
+            async def ask(host: actors.HostSystem, key: str, answers: list[int]) -> None:
+                answers.append(await host.ref(Account, key).add(1))
+
+            async with trio.open_nursery() as nursery:
+                for host in cluster.hosts:
+                    nursery.start_soon(ask, host, f"k{n}", answers)
+            assert sorted(answers) == [1, 2, 3]
+            (epoch,) = {turn.epoch for turn in kit.turns[f"Account/k{n}"]}
+            assert cluster.store.locations[f"Account/k{n}"].epoch == epoch
+        kit.assert_turns_never_overlap_between_epochs()
+
+
+async def test_tells_to_an_actor_whose_claim_is_slow_and_lost_are_not_lost(
+    autojump_clock: MockClock,
+) -> None:
+    config = ClusterConfig(registry_delay_s=(0.05, 0.2))
+    async with actors.testing.open_cluster([Account], hosts=3, config=config) as cluster:
+        sender, loser, winner = cluster.hosts
+        for n in range(10):
+            key = list(zip(keys_owned_by(loser, Account), range(n + 1), strict=False))[-1][0]
+            target = actors.actor_id("Account", key)
+            async with trio.open_nursery() as nursery:
+                # The winner asks out of turn, a moment before the ring's owner hears of the actor.
+                winner.start(target, winner.kinds.of(Account))
+                await trio.sleep(0.01)
+                for i in range(20):
+                    nursery.start_soon(sender.ref(Account, key).record.tell, "s", i)
+                    await trio.sleep(0.005)
+            seen = await sender.ref(Account, key).recorded()
+            assert kit.in_order_and_once(seen) == {"s": list(range(20))}
+
+
+@pytest.mark.parametrize("delay_s", [n * 0.1 for n in range(16)])
+async def test_stop_and_watch_follow_an_actor_to_where_it_is(
+    autojump_clock: MockClock, delay_s: float
+) -> None:
+    config = ClusterConfig(registry_delay_s=(0.05, 0.05))
+    async with actors.testing.open_cluster([Account], hosts=2, config=config) as cluster:
+        first, second = cluster.hosts
+        key = key_owned_by(first, Account)
+        target = actors.actor_id("Account", key)
+        heard: list[Reason] = []
+
+        async def watch() -> None:
+            heard.append((await first.watch(first.ref(Account, key))).reason)
+
+        async with trio.open_nursery() as nursery:
+            second.start(target, second.kinds.of(Account))  # out of turn: the claim is first
+            await trio.sleep(0.02)
+            nursery.start_soon(watch)  # on trial at the first host, then sent on
+            with trio.fail_after(100):
+                await trio.sleep(0.5)
+                assert cluster.host_of(first.ref(Account, key)) is second
+                await trio.sleep(delay_s)  # at some moment of this the actor moves to the first
+                assert await first.stop(first.ref(Account, key))
+                while not heard:
+                    await trio.sleep(0.01)
+        assert heard == [Reason.STOPPED]
+        assert not cluster.store.locations
+
+
+# Capacity ---------------------------------------------------------------------------------
+
+
+async def test_a_full_host_spills_to_the_next_and_all_full_is_no_capacity(
+    autojump_clock: MockClock,
+) -> None:
+    config = ClusterConfig(system=SystemConfig(capacity=3))
+    async with actors.testing.open_cluster([Account], config=config) as cluster:
+        first = cluster.hosts[0]
+        keys = [key for key, _ in zip(keys_owned_by(first, Account), range(10), strict=False)]
+        for host in cluster.hosts:  # whoever asks, for actors that all belong to one host
+            for key in keys[:9]:
+                assert await host.ref(Account, key).add(1) > 0
+        assert [len(host.activations) for host in cluster.hosts] == [3, 3, 3]
+        for host in cluster.hosts:
+            with pytest.raises(actors.NoCapacity, match="every host"):
+                await host.ref(Account, keys[9]).add(1)
+        await first.stop(first.ref(Account, keys[0]))
+        assert await first.ref(Account, keys[9]).add(1) == 1
+
+
+# A lost lease -----------------------------------------------------------------------------
+
+
+async def test_a_host_cut_off_for_its_lease_ends_its_actors_before_others_run_them(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account], seed=3) as cluster:
+        first, cut_off, _ = cluster.hosts
+        keys = [key for key, _ in zip(keys_owned_by(cut_off, Account), range(5), strict=False)]
+        for key in keys:
+            await first.ref(Account, key).add(1)
+        old = cut_off.me.incarnation
+        cluster.isolate(cut_off)
+        served: list[float] = []
+
+        async def serve_itself(key: str) -> None:
+            """Callers on the isolated host itself: it may serve them until its lease ends."""
+            while True:
+                try:
+                    await cut_off.ref(Account, key).add(1, 0.3)
+                    served.append(trio.current_time())
+                except actors.RoostError:
+                    await trio.sleep(0.1)
+
+        async def use_elsewhere(key: str) -> None:
+            while True:
+                try:
+                    await actors.with_timeout(first.ref(Account, key), 2).add(1, 0.1)
+                except actors.RoostError:
+                    await trio.sleep(0.1)
+
+        with trio.move_on_after(30):
+            async with trio.open_nursery() as nursery:
+                for key in keys:
+                    nursery.start_soon(serve_itself, key)
+                    nursery.start_soon(use_elsewhere, key)
+        kit.assert_turns_never_overlap_between_epochs()
+        assert not cut_off.is_serving()
+        assert old not in first.members
+        cluster.heal()
+        await cluster.wait_settled()
+        assert cut_off.me.incarnation != old
+        assert cut_off.me.incarnation in first.members
+        for key in keys:
+            assert await cut_off.ref(Account, key).total() > 0
+
+
+async def test_late_saves_of_a_fenced_host_are_refused(autojump_clock: MockClock) -> None:
+    async with actors.testing.open_cluster([Account]) as cluster:
+        first, cut_off, _ = cluster.hosts
+        key = key_owned_by(cut_off, Account)
+        await first.ref(Account, key).add(1)
+        old, name = cluster.store.locations[f"Account/{key}"], f"Account/{key}"
+        cluster.isolate(cut_off)
+        await trio.sleep(20)
+        assert await first.ref(Account, key).add(10) == 11
+        kept = cluster.store.stored[name]
+        cluster.heal()
+        with pytest.raises(Fenced):
+            await first.registry.save(old.incarnation, name, old.epoch, 99, b"late")
+        assert not await first.registry.save(first.me.incarnation, name, old.epoch, 99, b"late")
+        assert cluster.store.stored[name] == kept
+
+
+async def test_a_fenced_host_rejoins_although_an_actor_of_its_hangs_in_a_hook(
+    autojump_clock: MockClock,
+) -> None:
+    class Hangs(actors.Actor):
+        async def on_activate(self) -> None:
+            await trio.sleep_forever()
+
+        @handler
+        async def hi(self) -> None: ...
+
+    async with actors.testing.open_cluster([Hangs], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        with trio.move_on_after(1):
+            await host.ref(Hangs, "a").hi()
+        old = host.me.incarnation
+        cluster.isolate(host)
+        await trio.sleep(20)
+        cluster.heal()
+        with trio.fail_after(10):
+            await cluster.wait_settled()
+        assert host.me.incarnation != old
+
+
+async def test_calls_on_a_host_without_its_lease_fail_at_once_and_later_work_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        ref = host.ref(Account, "a")
+        assert await ref.add(1) == 1
+        cluster.isolate(host)
+        await trio.sleep(20)
+        start = trio.current_time()
+        with pytest.raises(actors.Unavailable):
+            await ref.add(1)
+        assert trio.current_time() == start
+        cluster.heal()
+        await cluster.wait_settled()
+        assert await ref.add(1) == 2
+
+
+async def test_a_host_that_drains_while_it_has_no_lease_leaves(autojump_clock: MockClock) -> None:
+    async with actors.testing.open_cluster([Account], hosts=2) as cluster:
+        first, second = cluster.hosts
+        await second.ref(Account, key_owned_by(second, Account)).add(1)
+        cluster.isolate(second)
+        await trio.sleep(20)
+        cluster.heal()
+        await cluster.drain(second)
+        await trio.sleep(5)
+        assert {m.host_id for m in cluster.store.view().members} == {first.host_id}
