@@ -119,16 +119,18 @@ class Cluster:
     async def kill(self, host: HostSystem) -> None:
         """End a host at once, as SIGKILL does: nothing is saved, released or told. Calls that it
         has under way fail in this program, and nobody else hears of it."""
-        life = self._running[_memory_host(host)]
-        _memory_host(host).kill()
-        life.scope.cancel()
-        await life.ended.wait()
+        life = self._running.get(_memory_host(host))
+        if life is not None:
+            _memory_host(host).kill()
+            life.scope.cancel()
+            await life.ended.wait()
 
     async def drain(self, host: HostSystem, timeout_s: float | None = None) -> int:
         """Let a host leave in good order; see HostSystem.drain."""
-        life = self._running[_memory_host(host)]
+        life = self._running.get(_memory_host(host))
         cut_short = await host.drain(timeout_s)
-        await life.ended.wait()
+        if life is not None:
+            await life.ended.wait()
         return cut_short
 
     def isolate(self, host: HostSystem) -> None:

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-import actors
-import actors.testing
 from actors import Actor, HostSystem, handler
 from actors.ref import id_of
 
