@@ -40,7 +40,7 @@ _CONTENTS = {
 
 #: The host gives up this share of a call's time before its caller does (at most LEAD_S), so
 #: that the caller hears why and not only that time is over.
-_LEAD_SHARE, _LEAD_S = 0.05, 0.02
+_LEAD_SHARE, _LEAD_S = 0.1, 0.1
 
 
 class ActorsService:
