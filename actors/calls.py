@@ -36,7 +36,7 @@ class Call:
     """One outgoing call. Ends in exactly one of ``finished`` and ``failed``."""
 
     __slots__ = (
-        "chain", "content", "credit", "done", "entry", "expires_at", "headers", "id",
+        "began", "chain", "content", "credit", "done", "entry", "expires_at", "headers", "id",
         "idempotent", "local", "method", "mode", "nowait", "payload", "router", "sender",
         "start_only", "target", "tick",
     )  # fmt: skip
@@ -70,6 +70,7 @@ class Call:
         self.start_only = False  # the deadline bounds only the time until it starts
         self.id = 0
         self.tick = 0
+        self.began = -1.0  # Trio's clock; -1: its time is not measured
         self.done = False
         self.local: InCall | None = None  # its other half, when the actor lives here
         self.entry: Entry | None = None  # its place in an outbox, when it lives elsewhere
@@ -103,12 +104,17 @@ class Call:
         self._end()
 
     def failed(self, error: RoostError) -> None:
-        self._end()
+        self._end(error)
 
-    def _end(self) -> None:
+    def _end(self, error: RoostError | None = None) -> None:
         self.done = True
         if self.tick:
             self.router.wheel.discard(self)
+        system = self.router.system
+        if self.began >= 0:
+            system.meter.took(system.now() - self.began)
+        if error is not None:
+            system.meter.failed(error)
 
 
 class TaskCall(Call):
@@ -124,7 +130,7 @@ class TaskCall(Call):
     def failed(self, error: RoostError) -> None:
         if not self.done:
             self._error = error
-            self._end()
+            self._end(error)
             self._wake()
 
     def _wake(self) -> None:
@@ -311,7 +317,7 @@ class GatewayCall(Call):
 
     def failed(self, error: RoostError) -> None:
         if not self.done:
-            self._end()
+            self._end(error)
             self._last = lambda: self._client.failed(error)
             self._pass_on()
 

@@ -68,6 +68,8 @@ class HostConfig:
     #: Longest that a drain waits for running handlers (seconds).
     drain_timeout_s: float = 30.0
     weight: float = 1.0
+    #: The UID of the pod that this host runs in, for its record; "" outside of Kubernetes.
+    pod_uid: str = ""
     tls: TlsConfig | None = None
     token: str | None = None
     #: Plaintext port that serves grpc.health.v1 only; None: none.

@@ -61,13 +61,16 @@ class HostGateway:
         timeout_s = call.timeout_s
         if timeout_s is None and call.mode is not Mode.TELL:
             timeout_s = system.config.ask_timeout_s
-        expires_at = math.inf if timeout_s is None else trio.current_time() + timeout_s
+        now = system.now()
+        expires_at = math.inf if timeout_s is None else now + timeout_s
         inner = GatewayCall(
             system.router, self._sender(call.session), call.target, call.method, call.mode,
             call.content, call.payload, expires_at, (), call.headers, client=call,
             window=system.config.stream_window, start_only=call.timeout_s is None,
             ended=self._ended,
         )  # fmt: skip
+        if call.mode is Mode.ASK:
+            inner.began = now
         kind = system.kinds.hosted(call.target.kind)
         spec = kind.handlers.get(call.method) if kind is not None else None
         inner.idempotent = spec is not None and spec.idempotent
@@ -231,8 +234,7 @@ class HostGateway:
         return True
 
     def health(self) -> tuple[bool, bool]:
-        alive = self._system.is_serving()
-        return alive, alive and not self._system.is_draining
+        return self._system.is_serving(), self._system.is_ready()
 
     # What other hosts ask -----------------------------------------------------------------
 

@@ -6,6 +6,7 @@ It puts the parts together; the order in which they start and stop is in hosting
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -125,7 +126,7 @@ class Host(Hosting):
         return Member(
             host_id=config.host_id or socket.gethostname(), incarnation=new_incarnation(),
             address=self._address(), weight=config.weight, capacity=config.system.capacity,
-            kinds=self.system.kinds.names(),
+            kinds=self.system.kinds.names(), pod_uid=config.pod_uid, started_unix_s=time.time(),
         )  # fmt: skip
 
     def become(self, me: Peer, reason: str) -> None:

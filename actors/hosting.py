@@ -40,6 +40,9 @@ class HostSystem(System):
     def host_id(self) -> str:
         return self.me.host_id
 
+    def is_ready(self) -> bool:
+        return super().is_ready() and not self.is_draining
+
     @property
     def address(self) -> str:
         """ip:port at which this host is reached."""

@@ -20,7 +20,7 @@ from actors.codec import encode
 from actors.incoming import CURRENT, InCall
 from actors.reasons import Reason, Terminated
 from actors.supervision import Directive, Escalate, Restart, Stop
-from placement.ports import Fenced, RegistryError
+from placement.ports import Fenced, Registry, RegistryError
 from placement.records import Stored
 from wire.errors import ActorFailed, NotDelivered, OutcomeUnknown, RoostError, Unavailable
 from wire.items import Content, Mode
@@ -53,6 +53,7 @@ class Lifecycle:
 
     def __init__(self, system: System) -> None:
         self._system = system
+        self.passivated_total = 0
         self._quiet: dict[Activation, trio.Event] = {}  # set when its last turn has ended
 
     # Start --------------------------------------------------------------------------------
@@ -207,8 +208,8 @@ class Lifecycle:
         state = activation.actor.state  # type: ignore[attr-defined]
         return STATE + encode(Content.MSGPACK, state)
 
-    async def save(self, activation: Activation) -> None:
-        """Store the state if it changed.
+    async def save(self, activation: Activation, registry: Registry | None = None) -> None:
+        """Store the state if it changed, in the system's registry unless another is given.
 
         Raises NotDelivered when this activation no longer owns the actor (and ends it),
         Unavailable when the registry is out of reach.
@@ -225,7 +226,9 @@ class Lifecycle:
             self._check_size(activation, data)
             life.save_no += 1
             try:
-                stored = self._system.is_serving() and await self._system.registry.save(
+                stored = self._system.is_serving() and await (
+                    registry or self._system.registry
+                ).save(
                     self._system.me.incarnation, str(activation.id), activation.epoch,
                     life.save_no, data,
                 )  # fmt: skip
@@ -238,11 +241,11 @@ class Lifecycle:
                 raise NotDelivered(f"{activation.id} is no longer owned here: state not saved")
             life.saved = hash(data)
 
-    async def save_again(self, activation: Activation) -> None:
+    async def save_again(self, activation: Activation, registry: Registry) -> None:
         """Save even what was stored before: the registry may have lost it."""
         if activation.life is not None and self.snapshot(activation) is not None:
             activation.life.saved = None
-            await self.save(activation)
+            await self.save(activation, registry)
 
     def _check_size(self, activation: Activation, data: bytes) -> None:
         limit = self._system.config.payload_bytes_max
@@ -284,6 +287,7 @@ class Lifecycle:
             self._start_again(activation)
         else:
             await self._release(activation, for_good=reason is Reason.STOPPED)
+            self.passivated_total += reason is Reason.IDLE
         if reason in (Reason.STOPPED, Reason.FAILED):
             self._notify(activation, reason, "")
         else:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
+from msgspec.structs import replace
 
 from placement.lease import LeaseTerms, Sightings
 from placement.ports import Clock, Fenced, RegistryError, StaleGeneration
@@ -60,6 +61,8 @@ class Membership:
         self._fenced: Fenced | None = None
         self._refreshing = trio.Lock()
         self.keeper: Keeper | None = None
+        #: Each incarnation's renewals, ours included, as the last renewal told.
+        self.counters: dict[str, int] = {}
 
     async def join(self, member: Member, make_keeper: KeeperFactory) -> None:
         """Join as ``member``, begin the lease, and only then be up for actors.
@@ -67,7 +70,7 @@ class Membership:
         Raises RegistryError; a host that cannot join does not start.
         """
         system = self._system
-        joining = _with_state(member, MemberState.JOINING)
+        joining = replace(member, state=MemberState.JOINING)
         system.set_view(await system.registry.join(joining))
         await self._generations.joined()
         self._sightings = Sightings(self._terms)
@@ -84,6 +87,12 @@ class Membership:
         """Whether this host may act."""
         return self.keeper is not None and self.keeper.is_held()
 
+    def lease_margin_s(self) -> float:
+        """Time left until the lease ends; 0 without one."""
+        if self.keeper is None or not self.keeper.is_held():
+            return 0.0
+        return max(0.0, self.keeper.deadline_s - self._clock())
+
     def stop(self) -> None:
         """Renew no more."""
         if self.keeper is not None:
@@ -92,6 +101,7 @@ class Membership:
     # What the keeper and the publications tell -------------------------------------------
 
     def _on_renewal(self, renewal: Renewal) -> None:
+        self.counters = renewal.counters
         counters = dict(renewal.counters)
         counters.pop(self._system.me.incarnation, None)
         self._sightings.observe(counters, self._clock())
@@ -194,11 +204,3 @@ class Membership:
             mailbox=sum(a.depth for a in system.activations.values()),
             view_version=system.view.version,
         )
-
-
-def _with_state(member: Member, state: MemberState) -> Member:
-    return Member(
-        host_id=member.host_id, incarnation=member.incarnation, address=member.address,
-        state=state, weight=member.weight, capacity=member.capacity, kinds=member.kinds,
-        ready=member.ready,
-    )  # fmt: skip

@@ -81,6 +81,9 @@ class RegistryLine:
 
         self._registry.on_change(unless_cut)
 
+    async def listen(self) -> None:
+        await self._registry.listen()  # a cut loses what it tells, and does not end it
+
     async def aclose(self) -> None:
         await self._registry.aclose()
 

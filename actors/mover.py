@@ -10,6 +10,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,6 +19,7 @@ from actors.activation import Activation, Phase
 from actors.incoming import RemoteInCall
 from actors.offers import Answer, Offer, Outcome, TimerLeft, Waiting, decode_answers, encode
 from actors.reasons import Reason
+from actors.statistics import Moves
 from placement.ports import Claim, Fenced, RegistryError
 from placement.records import Claimed, Held, Location
 from wire.errors import RoostError
@@ -41,7 +43,17 @@ class Mover:
     def __init__(self, system: System) -> None:
         self._system = system
         self.moved_total = 0
-        self.failed_total = 0
+        self.given_up_total = 0
+        self.refused_total = 0
+        self._since: dict[Activation, float] = {}  # under way, and from when (Trio's clock)
+
+    def statistics(self) -> Moves:
+        """What has become of the moves so far, and what is under way."""
+        since = min(self._since.values(), default=math.inf)
+        return Moves(
+            moved=self.moved_total, given_up=self.given_up_total, refused=self.refused_total,
+            running=len(self._since), oldest_s=max(0.0, self._system.now() - since),
+        )  # fmt: skip
 
     async def move(
         self, moves: Sequence[tuple[Activation, str]], deadline: float, *, is_drain: bool
@@ -72,7 +84,17 @@ class Mover:
                     nursery.start_soon(self._move_busy, to, activation, deadline, is_drain)
             for start in range(0, len(resting), BATCH_MAX):
                 batch = [a for a in resting[start : start + BATCH_MAX] if self._is_at_rest(a)]
-                await self._move_resting(to, batch, is_drain)
+                with self._under_way(batch):
+                    await self._move_resting(to, batch, is_drain)
+
+    @contextmanager
+    def _under_way(self, activations: Sequence[Activation]) -> Iterator[None]:
+        self._since.update(dict.fromkeys(activations, self._system.now()))
+        try:
+            yield
+        finally:
+            for activation in activations:
+                self._since.pop(activation, None)
 
     def _is_at_rest(self, activation: Activation) -> bool:
         """Whether it can leave without waiting for its own code: most actors, most of the time."""
@@ -100,8 +122,13 @@ class Mover:
     async def _move_busy(
         self, to: str, activation: Activation, deadline: float, is_drain: bool
     ) -> None:
-        if not activation.is_in(Phase.ACTIVE):
-            return
+        if activation.is_in(Phase.ACTIVE):
+            with self._under_way([activation]):
+                await self._move_one(to, activation, deadline, is_drain)
+
+    async def _move_one(
+        self, to: str, activation: Activation, deadline: float, is_drain: bool
+    ) -> None:
         activation.phase = Phase.QUIESCING
         timers = activation.pending_timers()
         at_rest = await self._quiesce(activation, deadline, is_drain)
@@ -110,7 +137,7 @@ class Mover:
         if at_rest:
             await self._hand_over(to, [activation], is_drain, {activation: timers})
         else:
-            self.failed_total += 1
+            self.given_up_total += 1
             activation.keep_timers(timers)
             self._system.lifecycle.started(activation)  # never offered: its epoch is still good
 
@@ -197,7 +224,7 @@ class Mover:
         self, activation: Activation, to: str, offer: Offer, answer: Answer | None
     ) -> None:
         """Go on here with a raised epoch, or learn that it moved after all."""
-        self.failed_total += 1
+        self.refused_total += 1
         if answer is not None:
             log.warning("%s stays: %s (%s)", activation.id, answer.outcome, answer.why)
             if answer.why:

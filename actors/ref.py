@@ -277,10 +277,10 @@ def prepare(
     sender: Sender = system.root
     chain: tuple[str, ...] = ()
     expires_at = math.inf
+    now = 0.0
     if timeout_s is not None or mode is not Mode.TELL:
-        expires_at = system.now() + (
-            system.config.ask_timeout_s if timeout_s is None else timeout_s
-        )
+        now = system.now()
+        expires_at = now + (system.config.ask_timeout_s if timeout_s is None else timeout_s)
     if current is not None and current.activation.system is system:
         sender = current.activation
         if current.running and mode is not Mode.TELL:
@@ -295,6 +295,8 @@ def prepare(
         headers, **more,
     )  # fmt: skip
     call.idempotent = idempotent
+    if mode is Mode.ASK:
+        call.began = now
     if expires_at != math.inf:
         system.router.wheel.add(call, expires_at)
     return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -28,6 +29,7 @@ from actors.rebalancer import Rebalancer
 from actors.ref import Ref, id_of, prepare
 from actors.reminders import Reminders
 from actors.router import Router
+from actors.statistics import CallMeter, Statistics
 from actors.workers import WorkerPool
 from placement.ports import Registry
 from placement.records import Member, View
@@ -36,7 +38,7 @@ from placement.view import NO_VIEW
 from wire.errors import DeadlineExceeded, InvalidArgument, NotDelivered, OutcomeUnknown, Unavailable
 from wire.ids import ActorId, actor_id, parse_actor_id
 from wire.items import Content, Mode
-from wire.ports import Peer
+from wire.ports import NO_TRAFFIC, Peer
 
 if TYPE_CHECKING:
     from actors.kinds import Kind
@@ -75,8 +77,10 @@ class System:
         self.members: dict[str, Member] = {}
         self.ring = Ring(NO_VIEW)
         self.root = Sender()
+        self.meter = CallMeter()
         self.activations: dict[ActorId, Activation] = {}
         self.activations_total = 0
+        self.leases_lost_total = 0
         self.failures: dict[ActorId, tuple[str, float]] = {}  # why actors failed, and when
         self.router = Router(self)
         self.lifecycle = Lifecycle(self)
@@ -207,6 +211,30 @@ class System:
         await call.wait()
         return self.kinds.anything.decode(call.result_content, call.result_payload)
 
+    def statistics(self) -> Statistics:
+        """How the system does now. Takes about 0.3 us per actor."""
+        depths = [activation.depth for activation in self.activations.values()]
+        links, membership = self.router.links, self.membership
+        return Statistics(
+            actors=len(depths),
+            activations_total=self.activations_total,
+            passivations_total=self.lifecycle.passivated_total,
+            adopted_total=self.adopter.adopted_total,
+            moves=self.rebalancer.mover.statistics(),
+            mailbox_depth=sum(depths),
+            mailbox_deepest=max(depths, default=0),
+            asks=self.meter.asks(),
+            errors=dict(self.meter.errors),
+            no_capacity_total=self.meter.no_capacity,
+            leases_lost_total=self.leases_lost_total,
+            lease_margin_s=math.inf if membership is None else membership.lease_margin_s(),
+            view_generation=self.view.generation,
+            view_version=self.view.version,
+            members=len(self.members),
+            is_ready=self.is_ready(),
+            traffic=NO_TRAFFIC if links is None else links.traffic(),
+        )
+
     # For the parts ------------------------------------------------------------------------
 
     def _ref_named(self, cls: type | None, name: str) -> object:
@@ -221,6 +249,10 @@ class System:
     def is_serving(self) -> bool:
         """Whether this host may act: it has joined, and holds its lease."""
         return self.serving and (self.membership is None or self.membership.is_held())
+
+    def is_ready(self) -> bool:
+        """Whether this host takes new actors; one that drains does not."""
+        return self.is_serving()
 
     async def catch_up(self, incarnations: Iterable[str]) -> None:
         """Refresh the view if it does not know one of those that the registry named."""
@@ -288,6 +320,7 @@ class System:
         if not self.serving:
             return
         log.error("this host has lost its lease: %s", why)
+        self.leases_lost_total += 1
         self.serving = False
         for activation in list(self.activations.values()):
             self.lifecycle.kill(activation, Reason.FENCED)

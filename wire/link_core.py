@@ -16,8 +16,8 @@ from wire.errors import NoCapacity, ProtocolError
 from wire.handshake import Mismatch, check_acceptor, check_dialer, read_hello, write_hello
 from wire.items import PROTOCOL_VERSION, Cancel, Envelope, Grant, Hello, Item
 from wire.link_config import LinkConfig
-from wire.link_end import Ends, LinkEnd, Loop, PeerStatistics, Pipe
-from wire.ports import LinkHandler, Links, Peer
+from wire.link_end import Ends, LinkEnd, Loop, PeerStatistics, Pipe, sum_traffic
+from wire.ports import NO_TRAFFIC, LinkHandler, Links, Peer, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class LinkCore(Links, ABC):
         self._accepted = 0
         self._unsent: dict[str, frozenset[tuple[int, int]]] = {}
         self._numbers = itertools.count(1)
+        self._past = NO_TRAFFIC  # of the sessions that are over
         self._closed = False
 
     # -- the port ---------------------------------------------------------------------------
@@ -91,6 +92,9 @@ class LinkCore(Links, ABC):
     def statistics(self) -> tuple[PeerStatistics, ...]:
         """One row per peer with a session."""
         return tuple(ends.statistics() for ends in self._ends.values())
+
+    def traffic(self) -> Traffic:
+        return sum_traffic([self._past, *(ends.traffic() for ends in self._ends.values())])
 
     # -- for adapters -----------------------------------------------------------------------
 
@@ -276,6 +280,7 @@ class LinkCore(Links, ABC):
         if self._ends.get(incarnation) is not ends:
             return  # whoever heard of another loss dropped this one
         del self._ends[incarnation]
+        self._past = sum_traffic([self._past, ends.traffic()._replace(links=0)])
         for end in ends.both():
             self._accepted -= not end.dialed
             pipe = end.bury()

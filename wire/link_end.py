@@ -4,11 +4,11 @@ of a session, the pair of sessions with one peer. Pure state; no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from wire.link_config import LinkConfig
-from wire.ports import Peer
+from wire.ports import Peer, Traffic
 from wire.session import LinkSession
 
 
@@ -123,3 +123,12 @@ class Ends:
             backlog_items=sum(end.session.backlog_items for end in both),
             backlog_bytes=sum(end.session.backlog_bytes for end in both),
         )
+
+    def traffic(self) -> Traffic:
+        """The same, as what goes into the host's totals."""
+        row = self.statistics()
+        return Traffic(row.connected, row.bytes_in, row.bytes_out, row.items_in, row.items_out)
+
+
+def sum_traffic(parts: Iterable[Traffic]) -> Traffic:
+    return Traffic(*map(sum, zip(*parts, strict=True)))

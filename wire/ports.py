@@ -22,6 +22,19 @@ class Peer(NamedTuple):
     address: str
 
 
+class Traffic(NamedTuple):
+    """All that has gone over a host's links since its start. ``links``: those connected now."""
+
+    links: int
+    bytes_in: int
+    bytes_out: int
+    items_in: int
+    items_out: int
+
+
+NO_TRAFFIC = Traffic(0, 0, 0, 0, 0)
+
+
 class LinkHandler(Protocol):
     """What a host does with what arrives. Called synchronously; must not block or raise."""
 
@@ -58,6 +71,9 @@ class Links(Protocol):
     def unsent(self, incarnation: str) -> frozenset[tuple[int, int]]:
         """During ``on_lost`` of that incarnation: the (stream, seq) of the envelopes that
         certainly never left this host, so that they did not run. Empty at any other time."""
+
+    def traffic(self) -> Traffic:
+        """What all links have carried, those included that are gone."""
 
 
 class ClientCall(Protocol):
