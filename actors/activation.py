@@ -48,6 +48,8 @@ WATCH = "$watch"
 STOP = "$stop"
 CRASH = "$crash"
 
+SAVE_RETRY_S = 0.1
+
 log = logging.getLogger("roost.actors")
 
 
@@ -394,13 +396,19 @@ class Activation(Sender):
         return await result if spec.is_async else result
 
     async def _is_saved(self, call: InCall) -> bool:
-        """Save what the turn changed; if that fails, its caller must not take it for done."""
-        try:
-            await self.system.lifecycle.save(self)
-        except (NotDelivered, Unavailable) as exc:
-            call.fail(OutcomeUnknown(f"{self.id}.{call.method} ran, but its state is lost: {exc}"))
-            return False
-        return True
+        """Save what the turn changed, as soon as the registry can be reached within the lease
+        and the call's deadline; without that its caller must not take it for done."""
+        while True:
+            try:
+                await self.system.lifecycle.save(self)
+                return True
+            except (NotDelivered, Unavailable) as exc:
+                why = f"{self.id}.{call.method} ran, but its state is not saved: {exc}"
+                if isinstance(exc, NotDelivered) or not self.system.is_serving():
+                    call.fail(OutcomeUnknown(why))
+                    return False
+                log.warning("%s", why)
+            await trio.sleep(SAVE_RETRY_S)
 
     async def _stream(self, call: InCall, items: Any) -> None:
         try:

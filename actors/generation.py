@@ -106,6 +106,12 @@ class Generations:
             return RegistryUnavailable("this host is joining the registry's new generation")
         return exc
 
+    def check_current(self) -> None:
+        """Raises RegistryUnavailable while a new generation is being taken up."""
+        if not self.is_current():
+            self.heard()
+            raise RegistryUnavailable("this host is taking up the registry's new generation")
+
     def check_claims(self) -> None:
         """Raises RegistryUnavailable while claims must wait."""
         self.heard()
@@ -186,7 +192,7 @@ class Generations:
         async def save(activation: Activation) -> None:
             async with limit:
                 try:
-                    await self._system.lifecycle.save_again(activation)
+                    await self._system.lifecycle.save_again(activation, self._registry)
                 except RoostError as exc:
                     failed.append(exc)
 
@@ -221,7 +227,15 @@ class GuardedRegistry:
         await self._guard(self._registry.release, me, owned)
 
     async def save(self, me: str, actor: str, epoch: int, save_no: int, data: bytes) -> bool:
-        return await self._guard(self._registry.save, me, actor, epoch, save_no, data)
+        """Refused means that another owns the actor, except while a new generation is being
+        taken up: then it may only not know yet that this host does."""
+        self._generations.check_current()
+        generation = self._registry.generation
+        if await self._guard(self._registry.save, me, actor, epoch, save_no, data):
+            return True
+        if self._registry.generation != generation or not self._generations.is_current():
+            raise RegistryUnavailable("a new generation began while the state was being saved")
+        return False
 
     async def renew(self, me: str, counter: int) -> Any:
         return await self._guard(self._registry.renew, me, counter)
