@@ -197,8 +197,9 @@ class Signature:
                 name = self._names[position] if position < len(self._names) else f"#{index}"
             return f"argument {name!r}{' at ' + rest if rest else ''}: {what}"
         match = _TOO_FEW.search(problem)
-        if match and int(match[1]) < len(self._names):
-            return f"missing argument {self._names[int(match[1])]!r}"
+        if match:
+            missing = (n for n, _, optional in self._types[int(match[1]) :] if not optional)
+            return f"missing argument {next(missing, '?')!r}"
         for pattern, form in _EXPLANATIONS:
             match = pattern.search(problem)
             if match:
@@ -212,6 +213,7 @@ _EXPLANATIONS = (
     (re.compile(r"missing required field `(\w+)`"), "missing argument {0!r}"),
     (re.compile(r"contains unknown field `(.+?)`"), "unexpected argument {0!r}"),
     (re.compile(r"`array` of at most length \d+, got (\d+)"), "takes {takes} arguments, got {0}"),
+    (re.compile(r"`array` of at most length \d+"), "takes {takes} arguments, got more"),
     (re.compile(r"`array` of length [\d to]+, got (\d+)"), "takes {takes} arguments, got {0}"),
 )
 

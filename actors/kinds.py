@@ -203,7 +203,7 @@ def _hints(thing: Any, cls: type | None = None) -> dict[str, Any]:
         local = {name: value for name, value in vars(cls).items() if isinstance(value, type)}
         local |= {cls.__name__: cls, "Self": cls}
     try:
-        return typing.get_type_hints(thing, localns=local)
+        return typing.get_type_hints(thing, localns=local, include_extras=True)
     except NameError as exc:
         raise TypeError(
             f"{thing.__qualname__}: annotation {exc.name!r} is not known in its module "

@@ -60,6 +60,8 @@ class Ref:
         return str(self._id)
 
     def __getattr__(self, name: str) -> Any:
+        if name[:1] == "_":  # never a handler; and a half-made copy has no kind to ask
+            raise AttributeError(name)
         spec = self._kind.handlers.get(name)
         if spec is None:
             raise AttributeError(
@@ -67,6 +69,12 @@ class Ref:
             )
         bound: type[BoundAsk | BoundStream] = BoundStream if spec.mode is Mode.STREAM else BoundAsk
         return bound(self, spec, self._timeout_s, None)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Ref and other._id == self._id
