@@ -7,6 +7,7 @@ Exit status: 0 if every answer was equal to the plain one; 1 if not, or if the w
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import sys
 import time
@@ -56,6 +57,7 @@ def run(documents: int | None, screen: Screen) -> bool:
     screen.say(f"Roost demo: {describe(files)}, one actor each, on {HOSTS} hosts.\n")
     screen.say(f"  counted plainly in this process in {time.monotonic() - began_s:.1f} s")
     with embedded.serve() as redis:
+        asyncio.run(embedded.settle(redis.url))
         tally = actors.run(on_hosts, redis.url, files, plain, screen)
     screen.say("\n" + table(rows(tally)))
     return tally.is_good
