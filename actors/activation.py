@@ -11,12 +11,14 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from actors.calls import Call, Sender
 from actors.codec import encode
+from actors.foreign import ChildRaised, Encoded
 from actors.incoming import CURRENT, InCall, Internal, LocalInCall
 from actors.kinds import REMIND, SPAWN, SPAWNER
 from actors.nursery import ActorNursery
@@ -39,6 +41,7 @@ from wire.items import Mode, Refusal
 if TYPE_CHECKING:
     from actors.actor import Actor
     from actors.inbox import Inbox
+    from actors.isolation.proxy import Proxy
     from actors.kinds import Kind
     from actors.system import System
 
@@ -70,9 +73,9 @@ class Activation(Sender):
     """Mailbox, turns and state of one actor on this host."""
 
     __slots__ = (
-        "_nursery", "_timers", "active", "actor", "crashes", "epoch", "id", "idle_since", "inbox",
-        "is_closing", "is_durable", "is_spilled", "kind", "life", "phase", "queue", "running",
-        "spawner", "stop_reason", "system", "threads", "tick", "urgent", "waiters", "watchers",
+        "_nursery", "_timers", "active", "actor", "child", "crashes", "epoch", "id", "idle_since",
+        "inbox", "is_closing", "is_durable", "is_spilled", "kind", "life", "phase", "queue",
+        "running", "spawner", "stop_reason", "system", "threads", "tick", "urgent", "waiters", "watchers",
     )  # fmt: skip
 
     actor: Actor
@@ -100,6 +103,7 @@ class Activation(Sender):
         self.threads = 0
         self.idle_since = 0.0
         self.tick = 0
+        self.child: Proxy | None = None  # the actor, where it is the half of one in a process
         self.life: Any = None  # what lifecycle.py keeps: lock, digest, save number
         self._nursery: ActorNursery | None = None
         self._timers: dict[Timer, None] | None = None
@@ -389,9 +393,14 @@ class Activation(Sender):
     async def invoke(self, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the handler; returns its result, or None once its stream has ended."""
         spec = call.spec
+        if self.child is not None:
+            result = self.child.invoke(call)
+            return await (self._stream(call, result) if spec.mode is Mode.STREAM else result)
         if spec.mode is Mode.STREAM:
             await self._stream(call, spec.function(self.actor, *args, **kwargs))
             return None
+        if self.kind.options.isolation == "thread" and not spec.is_async:
+            return await self.run_blocking(partial(spec.function, self.actor, *args, **kwargs))
         result = spec.function(self.actor, *args, **kwargs)
         return await result if spec.is_async else result
 
@@ -423,7 +432,7 @@ class Activation(Sender):
                 await items.aclose()
 
     def _encode_result(self, call: InCall, value: object) -> bytes:
-        payload = encode(call.content, value)
+        payload = value.payload if type(value) is Encoded else encode(call.content, value)
         limit = self.system.config.payload_bytes_max
         if len(payload) > limit:
             raise ValueError(
@@ -470,12 +479,12 @@ class Activation(Sender):
     @property
     def pid(self) -> int:
         """The process of its own that it runs in; 0: it has none."""
-        return 0
+        return self.child.pid if self.child is not None else 0
 
     @property
     def has_tasks(self) -> bool:
         """Whether anything of it runs: turns, hooks, a nursery."""
-        return bool(self.running or self.active or self._nursery is not None)
+        return bool(self.running or self.active or self._nursery is not None or self.pid)
 
     @property
     def has_background(self) -> bool:
@@ -484,6 +493,7 @@ class Activation(Sender):
             self.is_durable
             or self._timers
             or self.watchers
+            or (self.child is not None and self.child.is_busy)
             or (self._nursery is not None and self._nursery.is_busy)
         )
 
@@ -574,6 +584,8 @@ def _actor_error(exc: Exception) -> RoostError:
     An error that Roost raised inside the handler keeps its type only as a name: it is about
     another call than the caller's.
     """
+    if isinstance(exc, ChildRaised):
+        return exc.error
     text = "".join(traceback.format_exception(exc))
     if len(text) > 8_000:
         text = text[:2_000] + "\n...\n" + text[-6_000:]

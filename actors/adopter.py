@@ -49,7 +49,7 @@ class Adopter:
                 answers[index] = Answer(Outcome.DECLINED, 0, why)
             else:
                 activation = Activation(self._system, ActorId(offer.kind, offer.key), kind)
-                self._system.activations[activation.id] = activation
+                self._system.hold(activation)
                 wanted.append((index, offer, activation))
         if wanted:
             won = await self._transfer([offer for _, offer, _ in wanted])
@@ -68,7 +68,7 @@ class Adopter:
             return "the offer is of another generation", None
         if not offer.is_urgent and not may_claim(system.ring, system.me.incarnation, target, ()):
             return "", None  # our views differ: one of them is old, and the next plan knows better
-        if target in system.activations or system.is_full():
+        if target in system.activations or system.is_full(kind):
             return "", None
         try:
             system.lifecycle.check_snapshot(kind, offer.snapshot)

@@ -36,6 +36,12 @@ class SystemConfig:
     chain_max: int = 64
     #: Activations that this host takes (NoCapacity); 0: no bound.
     capacity: int = 0
+    #: Child processes of this host, for kinds with isolation="process" (NoCapacity).
+    processes_max: int = 100
+    #: Bytes that each of them may map beyond what it starts with (then it crashes); 0: no bound.
+    process_memory_bytes_max: int = 0
+    #: Modules that their fork server imports besides those of the kinds, so that pages are shared.
+    preload: tuple[str, ...] = ()
     #: Streams (senders) that one activation remembers; the longest idle is forgotten first.
     streams_max: int = 4_096
     #: Locations of remote actors that a host remembers; the oldest is forgotten first.
@@ -45,7 +51,7 @@ class SystemConfig:
         _at_least(self, 0.001, "ask_timeout_s")
         _at_least(self, 1, "mailbox_max", "window", "stream_window", "chain_max", "streams_max")
         _at_least(self, 1, "locations_max", "payload_bytes_max")
-        _at_least(self, 0, "idle_after_s", "capacity")
+        _at_least(self, 0, "idle_after_s", "capacity", "processes_max", "process_memory_bytes_max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

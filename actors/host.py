@@ -206,5 +206,6 @@ async def open_host(
         system = HostSystem(
             kinds, registry, nursery, config.system, is_local=False, interceptors=interceptors
         )
+        system.processes.check()
         async with Host(config, system, registry, crossing, services).running():
             yield system

@@ -57,7 +57,11 @@ class KindOptions:
     backoff_max_s: float = 5.0
     #: Messages that may wait; None: the system's mailbox_max.
     mailbox_max: int | None = None
+    #: Where its code runs: on the host's loop, its plain ``def`` handlers in threads, or each actor
+    #: in a process of its own (its class must then be at its module's top level).
     isolation: Isolation = "none"
+    #: Bytes that an isolated process may map beyond what it starts with; 0: the host's setting.
+    memory_bytes_max: int = 0
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():

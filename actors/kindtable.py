@@ -83,6 +83,10 @@ class KindTable:
         kind = self._met[name] = Kind(name, cls, KindOptions(), {}, None, None, False, False)
         return kind
 
+    def all_hosted(self) -> list[Kind]:
+        """The hosted kinds."""
+        return list(self._hosted.values())
+
     def names(self) -> tuple[str, ...]:
         """The names of the hosted kinds, sorted."""
         return tuple(sorted(self._hosted))

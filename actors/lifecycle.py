@@ -51,6 +51,9 @@ class Life:
 class Lifecycle:
     """Starts and ends the activations of one system."""
 
+    #: Whether kinds with isolation="process" get one: in their processes they do not.
+    isolates = True
+
     def __init__(self, system: System) -> None:
         self._system = system
         self.passivated_total = 0
@@ -81,6 +84,12 @@ class Lifecycle:
             kind.state_decoder.decode(Content.MSGPACK, data[1:])
 
     def _make(self, activation: Activation, stored: Stored | None) -> None:
+        if activation.kind.options.isolation == "process" and self.isolates:
+            from actors.isolation.proxy import proxy_for
+
+            activation.actor = activation.child = proxy_for(activation, stored and stored.data)
+            activation.life = Life(hash(stored.data) if stored else None)
+            return
         cls = activation.kind.cls
         actor = cls.__new__(cls)
         actor._activation = activation
@@ -144,7 +153,7 @@ class Lifecycle:
             call.is_admitted()
         if activation.inbox is not None:
             self._system.router.confirm_all(activation)
-        if activation.kind.has_run:
+        if activation.kind.has_run and activation.child is None:
             run = activation.actor.run  # type: ignore[attr-defined]
             activation.open_nursery().start_soon(run, name=f"run of {activation.id}")
         self._watch_idleness(activation)
@@ -172,7 +181,7 @@ class Lifecycle:
         self._system.nursery.start_soon(self._give_back, activation)
 
     async def _give_back(self, activation: Activation) -> None:
-        await activation.close_nursery()
+        await self._end_tasks(activation)
         await self._release(activation)
 
     def _fail_waiting(self, activation: Activation, error: RoostError) -> None:
@@ -200,6 +209,8 @@ class Lifecycle:
 
     def snapshot(self, activation: Activation) -> bytes | None:
         """The state as bytes, None when its kind has none."""
+        if activation.child is not None:
+            return activation.child.tagged
         body = activation.actor.snapshot()
         if body is not None:
             return SNAPSHOT + body
@@ -220,6 +231,8 @@ class Lifecycle:
         if life.lock is None:
             life.lock = trio.Lock()
         async with life.lock:
+            if activation.child is not None:
+                await activation.child.refresh()
             data = self.snapshot(activation)
             if data is None or hash(data) == life.saved:
                 return
@@ -378,6 +391,8 @@ class Lifecycle:
         activation.phase = Phase.ENDED
         activation.is_closing = True
         activation.cancel_timers()
+        if activation.child is not None:
+            activation.child.kill()
         for call in list(activation.active):
             why = f"{activation.id}.{call.method} was cancelled ({reason.value})"
             call.fail(OutcomeUnknown(why))
@@ -393,9 +408,14 @@ class Lifecycle:
         else:
             self._system.gone(activation)
 
+    async def _end_tasks(self, activation: Activation) -> None:
+        await activation.close_nursery()
+        if activation.child is not None:
+            await activation.child.end_child()
+
     async def _bury(self, activation: Activation) -> None:
         with trio.CancelScope(shield=True):
-            await activation.close_nursery()
+            await self._end_tasks(activation)
             await self.wait_quiet(activation)
         self._system.gone(activation)
 
@@ -448,7 +468,7 @@ class Lifecycle:
 
     async def _quiesce(self, activation: Activation) -> None:
         """Cancel what runs and wait until nothing does."""
-        await activation.close_nursery()
+        await self._end_tasks(activation)
         self.cancel_turns(activation)
         await self.wait_quiet(activation)
 

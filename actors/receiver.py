@@ -184,7 +184,7 @@ class Receiver:
         if kind is None:
             self._answer(key, _no_such_kind(envelope) if system.is_local else _moved(envelope, ""))
             return None
-        if system.is_full():
+        if system.is_full(kind):
             self._answer(key, _refused(envelope, Refusal.NO_CAPACITY))
             return None
         return system.start(target, kind, is_spilled=bool(envelope.refused))

@@ -139,10 +139,9 @@ class Router:
             target not in system.activations
             and not self.ways.get(target)
             and may_claim(system.ring, system.me.incarnation, target, ())
-            and not system.is_full()
         ):
             kind = system.kinds.hosted(target.kind)
-            if kind is not None:
+            if kind is not None and not system.is_full(kind):
                 system.start(target, kind).offer_local(call)
                 return
         self.outgoing.push(call)

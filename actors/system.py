@@ -16,10 +16,12 @@ from actors.adopter import Adopter
 from actors.calls import Sender, StreamCall, TellNowait, WaitingCall
 from actors.claimer import Claimer
 from actors.config import SystemConfig
+from actors.crowd import Crowd
 from actors.deadlines import DeadlineWheel
 from actors.durables import Durables
 from actors.incoming import CURRENT
 from actors.interceptors import Interceptor, Interceptors
+from actors.isolation.processes import Processes
 from actors.kinds import SPAWN, SPAWNER
 from actors.kindtable import KindTable
 from actors.lifecycle import Lifecycle
@@ -80,6 +82,8 @@ class System:
         self.meter = CallMeter()
         self.activations: dict[ActorId, Activation] = {}
         self.activations_total = 0
+        self.crowd = Crowd(config)
+        self.processes = Processes(self)
         self.leases_lost_total = 0
         self.failures: dict[ActorId, tuple[str, float]] = {}  # why actors failed, and when
         self.router = Router(self)
@@ -259,22 +263,29 @@ class System:
         if self.membership is not None:
             await self.membership.catch_up(incarnations)
 
-    def is_full(self) -> bool:
-        return 0 < self.config.capacity <= len(self.activations)
+    def is_full(self, kind: Kind) -> bool:
+        """Whether no further actor of that kind may start here."""
+        return self.crowd.is_full(kind)
 
     def start(self, id: ActorId, kind: Kind, *, is_spilled: bool = False) -> Activation:
         """Begin an activation: it is claimed first, and takes messages on trial meanwhile."""
         activation = Activation(self, id, kind)
         activation.is_spilled = is_spilled
-        self.activations[id] = activation
+        self.hold(activation)
         self.activations_total += 1
         self.claimer.claim(activation)
         return activation
+
+    def hold(self, activation: Activation) -> None:
+        """It counts as running here until it is ``gone``."""
+        self.activations[activation.id] = activation
+        self.crowd.came(activation.kind)
 
     def gone(self, activation: Activation) -> None:
         """An activation has ended and nothing of it runs any more."""
         if self.activations.get(activation.id) is activation and not activation.running:
             del self.activations[activation.id]
+            self.crowd.went(activation.kind)
             self.idle_wheel.discard(activation)
             if not self.activations:
                 self._emptied.set()
