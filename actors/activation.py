@@ -75,7 +75,8 @@ class Activation(Sender):
     __slots__ = (
         "_nursery", "_timers", "active", "actor", "child", "crashes", "epoch", "id", "idle_since",
         "inbox", "is_closing", "is_durable", "is_spilled", "kind", "life", "phase", "queue",
-        "running", "spawner", "stop_reason", "system", "threads", "tick", "urgent", "waiters", "watchers",
+        "running", "spawner", "stop_reason", "system", "threads", "tick", "urgent", "waiters",
+        "watchers",
     )  # fmt: skip
 
     actor: Actor
