@@ -74,6 +74,9 @@ class HostConfig:
     #: Longest that a drain waits for running handlers (seconds).
     drain_timeout_s: float = 30.0
     weight: float = 1.0
+    #: Bytes of envelopes sent to one host and not yet acknowledged; later ones wait. More hides
+    #: more latency; less bounds what a broken connection makes the link hold and send again.
+    link_credit_bytes: int = 4 * MIB
     #: The UID of the pod that this host runs in, for its record; "" outside of Kubernetes.
     pod_uid: str = ""
     tls: TlsConfig | None = None
@@ -87,6 +90,7 @@ class HostConfig:
         _at_least(self, 0.1, "heartbeat_interval_s")
         _at_least(self, 0, "drain_timeout_s", "port")
         _at_least(self, 0.01, "weight")
+        _at_least(self, 1, "link_credit_bytes")
         if self.stall_limit_s is not None and not 0 < self.stall_limit_s < self.lease_ttl_s:
             raise ConfigError(
                 f"stall_limit_s is {self.stall_limit_s}; it must be above 0 and below "

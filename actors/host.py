@@ -88,6 +88,7 @@ class Host(Hosting):
         tls = config.tls
         links_config = LinkConfig(
             payload_bytes_max=config.system.payload_bytes_max,
+            credit_bytes=config.link_credit_bytes,
             tls_name=(tls.name or None) if tls else None,
             peer_certificate=tls is not None and tls.mutual,
             orphan_ttl_s=max(config.lease_ttl_s * 2, 5.0),
