@@ -192,6 +192,7 @@ def open_cluster(hosts: int = 0, **settings: str) -> Iterator[Cluster]:
     ``settings`` are those of ``roost host``, by the names of its environment.
     """
     with embedded.serve() as redis, tempfile.TemporaryDirectory() as folder:
+        embedded.settle(redis.url, settings.get("ROOST_CLUSTER", "default"))
         cluster = Cluster(redis.url, Path(folder), **settings)
         try:
             for _ in range(hosts):
