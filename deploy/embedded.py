@@ -5,6 +5,7 @@ It listens on loopback only, never evicts, and dies with the process that starte
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import shutil
 import socket
@@ -46,6 +47,24 @@ def serve(data: Path | None = None, port: int = 0) -> Iterator[EmbeddedServer]:
         server = _start(binary, folder, port, keep=data is not None)
         stack.callback(children.stop, server.process)
         yield server
+
+
+def settle(url: str, cluster: str = "default") -> None:
+    """Let the hosts of ``cluster`` claim at once at a server that has just started: elsewhere they
+    wait for a lease to pass, since others may run what it has forgotten (rule 9). Only for a
+    server that no host has known before, or whose hosts died with it. Blocks; not for use inside
+    a running loop. Raises RegistryError.
+    """
+    from placement.redis_registry import RedisRegistry
+
+    async def once() -> None:
+        registry = RedisRegistry(url, cluster)
+        try:
+            await registry.settle()
+        finally:
+            await registry.aclose()
+
+    asyncio.run(once())
 
 
 def binary_path() -> Path:

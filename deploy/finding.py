@@ -19,7 +19,9 @@ from wire.errors import ConfigError, Unavailable
 from wire.loops import open_crossing
 
 #: The settings that matter to a command that is no host.
-FIELDS = ("redis_url", "cluster", "token", "tls_cert", "tls_key", "tls_ca", "tls_name")
+FIELDS = (
+    "redis_url", "redis_password", "cluster", "token", "tls_cert", "tls_key", "tls_ca", "tls_name",
+)  # fmt: skip
 CONNECT_S = 2.0
 
 

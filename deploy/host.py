@@ -9,12 +9,13 @@ import signal
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
 import actors
 from actors.config import HostConfig, SystemConfig
-from deploy import logs
+from deploy import host_watch, logs
 from deploy.agent_host import Agents
 from deploy.agent_record import AgentRecord
 from deploy.app import load_app
@@ -24,6 +25,9 @@ from wire import loops
 from wire.agent_host import AgentHostService
 from wire.errors import ConfigError, Unavailable
 from wire.tls import TlsConfig
+
+if TYPE_CHECKING:
+    from deploy.host_metrics import Metrics
 
 log = logging.getLogger("roost.host")
 
@@ -44,7 +48,7 @@ def run(settings: Settings) -> None:
     if not settings.app:
         raise ConfigError("no app: set ROOST_APP or --app to the module that defines your actors")
     kinds = load_app(settings.app)
-    loops.run(serve, host_config(settings), kinds, fields)
+    loops.run(serve, settings, host_config(settings), kinds, fields)
 
 
 def host_id(settings: Settings) -> str:
@@ -70,6 +74,7 @@ def host_config(settings: Settings) -> HostConfig:
         heartbeat_interval_s=settings.heartbeat_interval_s,
         drain_timeout_s=settings.drain_timeout_s,
         weight=settings.weight,
+        pod_uid=settings.pod_uid,
         tls=_tls(settings),
         token=settings.token or None,
         health_port=settings.health_port,
@@ -105,37 +110,66 @@ def _tls(settings: Settings) -> TlsConfig | None:
 
 
 async def serve(
-    config: HostConfig, kinds: Sequence[type[actors.Actor]], fields: logs.HostFields
+    settings: Settings,
+    config: HostConfig,
+    kinds: Sequence[type[actors.Actor]],
+    fields: logs.HostFields,
 ) -> None:
     """Host ``kinds`` until told to stop, then drain. A second signal ends the process at once."""
     asked, started = trio.Event(), trio.Event()
+    cluster = host_watch.find_cluster(settings)
+    host_watch.check_identity(settings, cluster)
+    metrics = await _open_metrics(settings)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch_signals, signals, asked)
             nursery.start_soon(_give_up_start, asked, started, nursery.cancel_scope)
-            async with _joined(config, kinds) as system:
+            async with (
+                loops.open_crossing() as crossing,
+                _joined(config, kinds, crossing) as system,
+                trio.open_nursery() as beside,
+            ):
                 started.set()
                 fields.incarnation = lambda: system.me.incarnation
+                beside.start_soon(host_watch.watch, settings, cluster, system, crossing)
+                if metrics is not None:
+                    beside.start_soon(metrics.serve, system)
                 print(READY.format(host=system.host_id, address=system.address), flush=True)
                 await _until_stopped(system, asked, config.drain_timeout_s)
                 trio.lowlevel.spawn_system_task(_leave_anyway)
+                beside.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
+
+
+async def _open_metrics(settings: Settings) -> Metrics | None:
+    """The port for metrics, if there is to be one. Raises ConfigError."""
+    if settings.metrics_port is None:
+        return None
+    try:
+        from deploy import host_metrics
+    except ImportError as exc:
+        raise ConfigError(
+            f"METRICS_PORT needs the extra `metrics` ({exc}): run `pip install 'roost[metrics]'`, "
+            "or unset METRICS_PORT"
+        ) from exc
+    return await host_metrics.open_metrics(
+        settings.grpc_bind, settings.metrics_port, settings.max_processes
+    )
 
 
 @asynccontextmanager
 async def _joined(
-    config: HostConfig, kinds: Sequence[type[actors.Actor]]
+    config: HostConfig, kinds: Sequence[type[actors.Actor]], crossing: loops.Crossing
 ) -> AsyncIterator[actors.HostSystem]:
     """The host, serving. What it needs and does not find at its start is no failed call."""
     started = False
     try:
-        async with loops.open_crossing() as crossing:
-            agents = Agents()
-            services = [AgentHostService(agents, crossing)]
-            async with actors.open_host(config, [*kinds, AgentRecord], services=services) as system:
-                agents.attach(system)
-                started = True
-                yield system
+        agents = Agents()
+        services = [AgentHostService(agents, crossing)]
+        async with actors.open_host(config, [*kinds, AgentRecord], services=services) as system:
+            agents.attach(system)
+            started = True
+            yield system
     except Unavailable as exc:
         if started:
             raise

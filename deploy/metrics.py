@@ -21,11 +21,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-#: Upper bounds in seconds of the buckets for asks: from a local call to the default deadline.
-ASK_BOUNDS_S = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0,
-)  # fmt: skip
+from actors.statistics import ASK_BOUNDS_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +68,7 @@ class MetricsSnapshot:
     handoffs: Mapping[str, int] = _counter(
         "roost_handoffs", "Moves out of this host, by outcome: moved, given_up, refused", "outcome"
     )
+    adoptions: int = _counter("roost_adoptions", "Moves into this host")
     handoffs_running: int = _gauge("roost_handoffs_running", "Moves out of this host under way")
     handoff_oldest_s: float = _gauge(
         "roost_handoff_oldest_seconds", "Age of the oldest move under way, 0 without any"

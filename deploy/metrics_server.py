@@ -25,17 +25,8 @@ TEXT = "text/plain; charset=utf-8"
 Source = Callable[[], MetricsSnapshot]
 
 
-async def serve_metrics(
-    source: Source,
-    port: int,
-    *,
-    host: str = "0.0.0.0",
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Answer ``GET /metrics`` with ``source()``, for ever. Starts with the port, which 0 leaves
-    to the system. Raises OSError when it is taken."""
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    task_status.started(listeners[0].socket.getsockname()[1])
+async def serve_metrics(source: Source, listeners: list[trio.SocketListener]) -> None:
+    """Answer ``GET /metrics`` with ``source()``, for ever; the listeners are closed at the end."""
     limiter = trio.CapacityLimiter(CONNECTIONS_MAX)
     await trio.serve_listeners(partial(_answer_one, source, limiter), listeners)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from wire.errors import ConfigError
 
@@ -111,6 +111,18 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("a URL such as http://127.0.0.1:8001")
+    return text
+
+
 _PORT = _whole(0, 65535)
 _SECONDS = _number(0.1, 86_400)
 _COUNT = _whole(0, 100_000_000)
@@ -124,6 +136,9 @@ class Settings:
         "REDIS_URL", "", _redis_url, "the Redis that decides where actors live", unit="URL",
         secret=True, required=True,
     )  # fmt: skip
+    redis_password: str = _setting(
+        "REDIS_PASSWORD", "", _text, "its password; goes before one in REDIS_URL", secret=True
+    )
     app: str = _setting(
         "ROOST_APP", "", _text,
         "the actors to host: pkg.module, path/to/file.py, either with :attribute",
@@ -216,6 +231,27 @@ class Settings:
         "METRICS_PORT", None, _PORT, "plaintext port that serves /metrics for Prometheus",
         unit="port", shown="none",
     )  # fmt: skip
+    pod_uid: str = _setting(
+        "POD_UID", "", _name, "this pod's UID, which lets its death be proven without its lease"
+    )
+    k8s_namespace: str = _setting(
+        "K8S_NAMESPACE", "", _name, "namespace of K8S_SERVICE", shown="the service account's own"
+    )
+    k8s_service: str = _setting(
+        "K8S_SERVICE", "agent-host", _name,
+        "headless service of the hosts, whose endpoints and pods are watched in Kubernetes",
+    )  # fmt: skip
+    k8s_pod_selector: str = _setting(
+        "K8S_POD_SELECTOR", "", _text, "labels of the hosts' pods", shown="app=K8S_SERVICE"
+    )
+    k8s_container: str = _setting(
+        "K8S_CONTAINER", "agent-host", _name,
+        "the host's container in its pod, where that has several",
+    )  # fmt: skip
+    k8s_api: str = _setting(
+        "K8S_API", "", _http_url, "the API server, for example that of `kubectl proxy`",
+        unit="URL", shown="the service account's; outside of Kubernetes none",
+    )  # fmt: skip
     log_level: str = _setting(
         "LOG_LEVEL", "info", _one_of(*LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}"
     )
@@ -241,8 +277,9 @@ def read(
 ) -> Settings:
     """The settings that ``environ`` and ``flags`` (by field name, unparsed) make together.
 
-    ``only``: names of the fields that are looked at; the others keep their defaults. Raises
-    ConfigError for the first wrong one, in the table's order.
+    ``only``: names of the fields that are looked at; the others keep their defaults. A
+    REDIS_PASSWORD stands in ``redis_url`` afterwards. Raises ConfigError for the first wrong one,
+    in the table's order.
     """
     given: dict[str, Any] = {}
     for name, row in rows():
@@ -254,7 +291,9 @@ def read(
             given[name] = _parse(row, row.name if flag is None else row.flag, text)
     settings = Settings(**given)
     _check_together(settings)
-    return settings
+    if not settings.redis_password:
+        return settings
+    return replace(settings, redis_url=with_password(settings.redis_url, settings.redis_password))
 
 
 def _parse(row: Setting, source: str, text: str) -> Any:
@@ -283,6 +322,16 @@ def _check_together(settings: Settings) -> None:
             raise ConfigError(f"{row.name} and {ports[port]} are both {port}: choose two ports")
         if name.endswith("_port") and port:
             ports[port] = row.name
+
+
+def with_password(url: str, password: str) -> str:
+    """The Redis ``url`` with ``password`` in the place of its own; "" stays ""."""
+    if not url:
+        return url
+    parts = urlsplit(url)
+    user, host = parts.netloc.rpartition("@")[::2]
+    user = user.partition(":")[0]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
 
 
 def redacted(url: str) -> str:

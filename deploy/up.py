@@ -36,8 +36,8 @@ DEFAULTS = {
     "LOG_FORMAT": "text",
     "LOG_LEVEL": "warning",
 }
-#: One number for all hosts would do for one of them only.
-NOT_SHARED = ("POD_IP", "HEALTH_PORT", "METRICS_PORT")
+#: One for all hosts would do for one of them only; and REDIS_URL has the password by now.
+NOT_SHARED = ("POD_IP", "POD_UID", "HEALTH_PORT", "METRICS_PORT", "REDIS_PASSWORD")
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 
@@ -69,6 +69,7 @@ def run(plan: Plan, settings: Settings, environ: Mapping[str, str]) -> None:
         url = settings.redis_url
         if not url:
             url = stack.enter_context(embedded.serve(plan.data)).url
+            embedded.settle(url, settings.cluster)
         cluster = LocalUp(plan, settings, dict(environ) | {"REDIS_URL": url}, kinds)
         trio.run(cluster.run)
 

@@ -24,7 +24,10 @@ COUNTER = ROOT / "tests" / "integration" / "counter_app.py"
 PATIENCE_S = 30.0
 
 #: Of this process's environment, what could change how a command behaves.
-_OURS = ("REDIS_URL", "ROOST_", "GRPC_", "TLS_", "LOG_", "HOSTNAME", "POD_IP", "LEASE_", "XDG_")
+_OURS = (
+    "REDIS_", "ROOST_", "GRPC_", "TLS_", "LOG_", "HOSTNAME", "POD_", "LEASE_", "XDG_", "K8S_",
+    "KUBERNETES_", "METRICS_", "HEALTH_",
+)  # fmt: skip
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -21,9 +21,11 @@ def redis_url():
 
 @pytest.fixture
 def env(redis_url, tmp_path, request):
-    """A host's environment, in a cluster of the test's own."""
+    """A host's environment, in a cluster of the test's own, where it may claim at once."""
+    cluster = request.node.name.split("[")[0]
+    embedded.settle(redis_url, cluster)
     return environment(
-        REDIS_URL=redis_url, ROOST_APP=str(COUNTER), ROOST_CLUSTER=request.node.name.split("[")[0],
+        REDIS_URL=redis_url, ROOST_APP=str(COUNTER), ROOST_CLUSTER=cluster,
         GRPC_PORT="0", GRPC_BIND="127.0.0.1", LEASE_TTL="2", HOSTNAME="host-a",
         XDG_RUNTIME_DIR=str(tmp_path), LOG_FORMAT="json",
     )  # fmt: skip

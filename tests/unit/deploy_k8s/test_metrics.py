@@ -116,6 +116,14 @@ def test_a_source_that_raises_is_a_500_and_a_line_in_the_log(
     assert "the metrics could not be read" in caplog.text
 
 
+async def serving(nursery: trio.Nursery) -> int:
+    """A server of SNAPSHOT; its port."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(serve_metrics, lambda: SNAPSHOT, listeners)
+    port: int = listeners[0].socket.getsockname()[1]
+    return port
+
+
 async def fetch(port: int, data: bytes) -> bytes:
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     async with stream:
@@ -124,10 +132,7 @@ async def fetch(port: int, data: bytes) -> bytes:
 
 
 async def test_a_scrape_gets_the_metrics_over_http(nursery: trio.Nursery) -> None:
-    async def serve(task_status: trio.TaskStatus[int]) -> None:
-        await serve_metrics(lambda: SNAPSHOT, 0, host="127.0.0.1", task_status=task_status)
-
-    port = await nursery.start(serve)
+    port = await serving(nursery)
     with trio.fail_after(10):
         answer = await fetch(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 OK")
@@ -139,10 +144,7 @@ async def test_a_request_without_end_is_cut_off_and_silent_ones_do_not_block_oth
 ) -> None:
     monkeypatch.setattr(metrics_server, "REQUEST_TIMEOUT_S", 0.3)
 
-    async def serve(task_status: trio.TaskStatus[int]) -> None:
-        await serve_metrics(lambda: SNAPSHOT, 0, host="127.0.0.1", task_status=task_status)
-
-    port = await nursery.start(serve)
+    port = await serving(nursery)
     with trio.fail_after(10):
         assert await fetch(port, b"x" * (HEAD_BYTES_MAX + 1)) == b""
         silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(20)]
