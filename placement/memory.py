@@ -234,10 +234,12 @@ class MemoryRegistry:
     async def specs(
         self, ranges: Sequence[tuple[int, int]], limit: int
     ) -> list[tuple[str, bytes, Location | None]]:
+        if limit <= 0 or not ranges:
+            return []
         store = self._enter()
         actors: list[str] = []
         for first, last in ranges:
-            actors += store.durable_between(first, last)[: max(0, limit - len(actors))]
+            actors += store.durable_between(first, last)[: limit - len(actors)]
         return [(a, store.specs[a], self._found(store.locations.get(a))) for a in actors]
 
     # Reminders

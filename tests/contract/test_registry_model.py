@@ -18,16 +18,20 @@ from placement import (
     Location,
     MemberState,
     RegistryError,
+    Reminder,
     Renewal,
     StaleGeneration,
     Stored,
     View,
 )
+from placement.ring import stable_hash
 from tests.contract.servers import Server
 from tests.contract.worlds import MemoryWorld, RedisWorld, World, member
 
 HOSTS = ["a", "b", "c"]
 ACTORS = ["K/1", "K/2", "L/1"]
+HASHES = sorted(map(stable_hash, ACTORS))
+LONG_S, LONGER_S = 1000.0, 10_000.0
 
 
 class Op(NamedTuple):
@@ -54,6 +58,10 @@ def op(name: str, *args: st.SearchStrategy[Any], epoch: bool = False) -> st.Sear
 many_actors = st.lists(actors, max_size=3, unique=True).map(tuple)
 claims = op("claim", many_actors)
 saves = op("save", actors, small, epoch=True)
+edges = st.sampled_from([0, *HASHES, 2**64 - 1])
+ranges = st.lists(st.tuples(edges, edges).map(lambda edge: tuple(sorted(edge))), max_size=2)
+times_s = st.sampled_from([LONG_S, LONGER_S])
+names = st.sampled_from(["n1", "n2"])
 operations = st.one_of(
     claims,
     claims,
@@ -76,6 +84,19 @@ operations = st.one_of(
     op("locate", many_actors),
     op("list", st.sampled_from(["", "K/", "L"])),
     op("restart", st.booleans()),
+    op("back_up"),
+    op("roll_back"),
+    op("settle"),
+    op("is_settled"),
+    op("assert", many_actors, epoch=True),
+    op("keep_spec", actors, small, epoch=True),
+    op("end_durable", actors, epoch=True),
+    op("specs", ranges, small),
+    op("set_reminder", actors, names, times_s, st.sampled_from([0.0, LONG_S])),
+    op("drop_reminder", actors, names),
+    op("pass_time", times_s),
+    op("due"),
+    op("fired", small),
 )
 plays = st.lists(operations, min_size=5, max_size=40)
 START = [Op("join", "a"), Op("join", "b"), Op("claim", "a", (("K/1",),))]
@@ -90,6 +111,8 @@ class Player:
         self._starts = dict.fromkeys(HOSTS, 1)
         self._epochs: list[int] = []
         self._generations: list[int] = []
+        self._due: list[Reminder] = []
+        self._is_backed_up = False
 
     async def play(self, ops: Sequence[Op]) -> list[Any]:
         return [await self._outcome(op) for op in ops]
@@ -148,8 +171,45 @@ class Player:
             case "list":
                 found, _ = await r.list_actors(args[0], 100, "")
                 return sorted(found)
+            case "assert":
+                return await r.assert_owned(me, [(a, epoch) for a in args[0] if epoch])
+            case "keep_spec":
+                return await r.keep_spec(me, args[0], epoch, b"%d" % args[1])
+            case "end_durable":
+                return await r.end_durable(me, args[0], epoch)
+            case "specs":
+                return await r.specs(*args)
+            case "settle":
+                return await r.settle()
+            case "is_settled":
+                return await r.is_settled()
+        return await self._run_in_time(op)
+
+    async def _run_in_time(self, op: Op) -> Any:
+        """What happens to the server, and to the reminders, which go by its clock."""
+        r, args = self._registries[op.host], op.args
+        match op.name:
+            case "set_reminder":
+                return await r.set_reminder(*args)
+            case "drop_reminder":
+                return await r.drop_reminder(*args)
+            case "due":
+                self._due = sorted(await r.due_reminders(10), key=lambda d: (d.actor, d.name))
+                return [(d.actor, d.name, d.every_s) for d in self._due]
+            case "fired":
+                if args[0] < len(self._due):
+                    await r.reminder_fired(self._due[args[0]])
+                return None
+            case "pass_time":
+                self._due = []
+                return await self._world.pass_time(args[0] + 1.0)
             case "restart":
                 return await self._world.restart(keep_data=args[0])
+            case "back_up":
+                self._is_backed_up = True
+                return await self._world.back_up()
+            case "roll_back":
+                return await self._world.roll_back() if self._is_backed_up else None
         raise AssertionError(op.name)
 
     def _normal(self, value: Any) -> Any:

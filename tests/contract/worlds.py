@@ -75,6 +75,7 @@ class RedisWorld:
         self._cluster = f"test-{next(_clusters)}"
         self._registries: list[RedisRegistry] = []
         self._backup: dict[bytes, bytes] = {}
+        self._passed_s = self._passed_before_s = 0.0
 
     def registry(self) -> RedisRegistry:
         return self.registry_of(RedisRegistry)
@@ -97,15 +98,21 @@ class RedisWorld:
         with redis.Redis(port=self._server.port) as admin:
             keys: list[bytes] = list(admin.scan_iter(f"{self._root}*", count=1000))
             self._backup = {key: admin.dump(key) for key in keys}
+        self._passed_before_s = self._passed_s
 
     async def roll_back(self) -> None:
         self._empty()
         with redis.Redis(port=self._server.port) as admin:
             for key, dumped in self._backup.items():
                 admin.restore(key, 0, dumped)
+        self._bring_forward(self._passed_s - self._passed_before_s)
         await self.restart(keep_data=True)
 
     async def pass_time(self, passed_s: float) -> None:
+        self._passed_s += passed_s
+        self._bring_forward(passed_s)
+
+    def _bring_forward(self, passed_s: float) -> None:
         passed_ms = round(passed_s * 1000)
         with self._server.admin() as admin:
             for reminder, due_ms in admin.zrange(f"{self._root}due", 0, -1, withscores=True):
