@@ -14,7 +14,7 @@ import trio
 from actors.activation import Activation, Phase
 from actors.mover import Mover
 from actors.routing import choose
-from placement.handoff import Caps, Owned, plan
+from placement.handoff import Caps, Move, Owned, plan
 from placement.records import Member
 from placement.ring import may_own
 from wire.ids import parse_actor_id
@@ -37,6 +37,8 @@ class Rebalancer:
         self._system = system
         self._caps = caps or Caps()
         self._changed = trio.Event()
+        self._progress = trio.Event()
+        self._under_way = 0
         self.mover = Mover(system)
 
     def view_changed(self) -> None:
@@ -49,33 +51,47 @@ class Rebalancer:
             await self._changed.wait()
             await trio.sleep(COALESCE_S)
             self._changed = trio.Event()
-            pause_s = 0.0
-            while not self._changed.is_set() and self._may_move():
-                await trio.sleep(pause_s)
-                left, moved = await self._round()
-                if not left:
-                    break
-                pause_s = 0.0 if moved else RETRY_S
+            await self._balance()
+
+    async def _balance(self) -> None:
+        """Move until nothing is misplaced; an actor that is busy holds up only itself."""
+        while not self._changed.is_set() and self._may_move():
+            owned = await self._owned()
+            wrong = plan(owned, self._owner, self._system.me.incarnation, len(owned))
+            if not wrong and not self._under_way:
+                return
+            room = self._caps.allowed(len(owned)) - self._under_way
+            self._begin(wrong[: max(0, room)], {o.actor for o in owned if o.idle_s == 0.0})
+            with trio.move_on_after(RETRY_S):
+                await self._progress.wait()
+            self._progress = trio.Event()
+
+    def _begin(self, moves: list[Move], busy: set[str]) -> None:
+        """Idle actors go together, each busy one on its own."""
+        groups = [[m] for m in moves if m.actor in busy]
+        groups.append([m for m in moves if m.actor not in busy])
+        for group in groups:
+            if group:
+                self._under_way += len(group)
+                self._system.nursery.start_soon(self._move, group)
+
+    async def _move(self, moves: list[Move]) -> None:
+        chosen = self._activations([(m.actor, m.to) for m in moves])
+        deadline = trio.current_time() + MOVE_DEADLINE_S
+        try:
+            moved = await self.mover.move(chosen, deadline, is_drain=False)
+            log.debug("moved %d of %d actors", moved, len(moves))
+            if moved == 0:
+                await trio.sleep(RETRY_S)
+        finally:
+            self._under_way -= len(moves)
+            self._progress.set()
 
     def _may_move(self) -> bool:
         """A host that is merely not ready keeps what it has (rule 16)."""
         system = self._system
         member = system.members.get(system.me.incarnation)
         return member is not None and may_own(member) and system.is_serving()
-
-    async def _round(self) -> tuple[int, int]:
-        """One capped round; (how many are still misplaced, how many moved)."""
-        owned = await self._owned()
-        me = self._system.me.incarnation
-        allowed = self._caps.allowed(len(owned))
-        moves = plan(owned, self._owner, me, len(owned))
-        if not moves:
-            return 0, 0
-        chosen = self._activations([(m.actor, m.to) for m in moves[:allowed]])
-        deadline = trio.current_time() + MOVE_DEADLINE_S
-        moved = await self.mover.move(chosen, deadline, is_drain=False)
-        log.info("moved %d of %d misplaced actors", moved, len(moves))
-        return len(moves) - moved, moved
 
     async def _owned(self) -> list[Owned]:
         """What runs here now; a large host is scanned without holding up the loop."""

@@ -41,7 +41,7 @@ class Total(msgspec.Struct):
     total: int = 0
 
 
-class Idle(Actor, idle_after_s=0):
+class Idle(Actor):
     """Does nothing, and is many."""
 
     @handler

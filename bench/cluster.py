@@ -3,11 +3,13 @@ host of this process's own, from which the calls are made. Nothing outlives the 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -60,6 +62,8 @@ class Hosts:
 def hosts(count: int, redis_url: str = "") -> Iterator[Hosts]:
     """``count`` hosts over a Redis: the embedded server, unless a URL is given."""
     with tempfile.TemporaryDirectory() as folder, embedded.serve() as redis:
+        if not redis_url:
+            settle(redis.url)
         running = Hosts(redis_url or redis.url, Path(folder))
         try:
             for number in range(count):
@@ -67,6 +71,12 @@ def hosts(count: int, redis_url: str = "") -> Iterator[Hosts]:
             yield running
         finally:
             running.kill()
+
+
+def settle(url: str) -> None:
+    """Let hosts claim at once at a server of our own that has just started."""
+    with ThreadPoolExecutor() as threads:  # this one may have a loop of its own
+        threads.submit(asyncio.run, embedded.settle(url)).result()
 
 
 @asynccontextmanager

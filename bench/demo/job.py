@@ -32,6 +32,12 @@ QUESTIONS = (
     "test assert", "file path open", "lambda", "import def class return",
 )  # fmt: skip
 HALF_WAY = len(QUESTIONS) // 2
+#: When two hosts more join, and when one leaves so that as many are left as at the beginning.
+GROW_AT, SHRINK_AT = 4, 12
+GROW_BY = 2
+#: A change of hosts has settled when no document has moved for so long.
+SETTLED_S = 1.5
+SETTLE_LIMIT_S = 30.0
 FILES_AT_ONCE = 16
 RETRY_S = 0.05
 REPAINT_S = 0.1
@@ -39,6 +45,17 @@ REPAINT_S = 0.1
 #: How a call may end when a host is lost. Each call of this job may then be made again: to read
 #: a file twice, to add a name twice, or to ask twice changes nothing.
 LOST = (NotDelivered, OutcomeUnknown, Unavailable, DeadlineExceeded)
+
+
+@dataclass
+class Move:
+    """A planned change of the number of hosts: how many documents moved, against the ideal share,
+    and the calls that failed meanwhile."""
+
+    what: str
+    moved: int
+    ideal: int
+    failed: int
 
 
 @dataclass
@@ -51,28 +68,29 @@ class Tally:
     unequal: list[str] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)  # by the error's name
     homes: Counter[str] = field(default_factory=Counter)  # documents by host, at the end
+    moves: list[Move] = field(default_factory=list)
     killed_at_s: float | None = None  # on Trio's clock
     recovery_s: float | None = None
     elapsed_s: float = 0.0
 
     @property
     def is_good(self) -> bool:
-        """Every answer was equal, and a host was lost on the way."""
-        return not self.unequal and self.recovery_s is not None
+        """Every answer was equal, a host was lost on the way, and no planned move failed a call."""
+        moved_well = not any(move.failed for move in self.moves)
+        return not self.unequal and self.recovery_s is not None and moved_well
 
 
 class Job:
-    """One run of the work, by a client of ``cluster``. ``home``: the host that runs the Library,
-    and that is going to be killed."""
+    """One run of the work, by a client of ``cluster``."""
 
     def __init__(
-        self, client: TrioClient, cluster: Cluster, home: str, files: Sequence[File],
-        plain: PlainLibrary, screen: Screen,
+        self, client: TrioClient, cluster: Cluster, files: Sequence[File], plain: PlainLibrary,
+        screen: Screen,
     ) -> None:  # fmt: skip
         self.tally = Tally()
         self._client = client
         self._cluster = cluster
-        self._home = home
+        self._home = ""  # the host that is going to be killed: the Library's
         self._files = files
         self._plain = plain
         self._screen = screen
@@ -88,13 +106,19 @@ class Job:
             await self._fill(first)
             await self._catalogue_all(first)
             for n, (question, shelf) in enumerate(zip(QUESTIONS, [*others, []], strict=True), 1):
-                self._kill_next = n == HALF_WAY
+                if n == GROW_AT:
+                    await self._grow()
+                elif n == HALF_WAY:
+                    self._home = await self._library()
+                    self._kill_next = True
+                elif n == SHRINK_AT:
+                    await self._shrink()
                 await self._ask_and_fill(question, shelf)
                 await self._catalogue_all(shelf)
             nursery.cancel_scope.cancel()
         self._screen.end_progress()
         self.tally.elapsed_s = trio.current_time() - began_s
-        self.tally.homes = await self._homes()
+        self.tally.homes = Counter((await self._homes()).values())
         return self.tally
 
     async def _ask_and_fill(self, question: str, shelf: Sequence[File]) -> None:
@@ -125,20 +149,74 @@ class Job:
         await self._until_answered(lambda: self._client.ask("Library", LIBRARY, "add", names))
         self._catalogue += names
 
-    async def _homes(self) -> Counter[str]:
-        """How many documents live on each host."""
-        found: Counter[str] = Counter()
+    async def _homes(self) -> dict[str, str]:
+        """Where each document lives."""
+        found: dict[str, str] = {}
         cursor = ""
         while True:
             page, cursor = await self._client.list("Document", limit=1_000, cursor=cursor)
-            found.update(document.host_id for document in page)
+            found |= {document.actor.key: document.host_id for document in page}
             if not cursor:
                 return found
 
+    # Hosts that come and go ---------------------------------------------------------------
+
+    async def _library(self) -> str:
+        """The host that runs the Library now."""
+        home: str = (await self._client.locate("Library", LIBRARY)).host_id
+        return home
+
+    async def _grow(self) -> None:
+        """Two hosts more: each of them gets its share of the documents."""
+        hosts = len(self._cluster.living())
+        what = f"{hosts} to {hosts + GROW_BY} hosts"
+        homes = await self._homes()
+        ideal = len(homes) * GROW_BY // (hosts + GROW_BY)
+        await self._change(what, homes, ideal, lambda: self._cluster.start(GROW_BY))
+
+    async def _shrink(self) -> None:
+        """One host leaves, not the one that runs the Library now: all it has goes elsewhere."""
+        homes = await self._homes()
+        library = await self._library()
+        hosts = self._cluster.living()
+        name = next(name for name in reversed(hosts) if name != library)
+        ideal = sum(home == name for home in homes.values())
+        what = f"{len(hosts)} to {len(hosts) - 1} hosts"
+        await self._change(what, homes, ideal, lambda: self._cluster.drain(name))
+
+    async def _change(
+        self, what: str, before: dict[str, str], ideal: int, change: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Make a planned change under load: the questions go on until it has settled."""
+        failed = self.tally.failed.total()
+        settled = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_settled, change, settled)
+            while not settled.is_set():
+                await self._ask(QUESTIONS[0], is_quiet=True)
+        after = await self._homes()
+        moved = sum(after.get(name) != home for name, home in before.items())
+        move = Move(what, moved, ideal, self.tally.failed.total() - failed)
+        self.tally.moves.append(move)
+        self._screen.say(f"\n  {what}: {moved:,} documents moved, {move.failed} calls failed\n")
+
+    async def _until_settled(
+        self, change: Callable[[], Awaitable[None]], settled: trio.Event
+    ) -> None:
+        await change()
+        last, since_s = await self._homes(), trio.current_time()
+        with trio.move_on_after(SETTLE_LIMIT_S):
+            while trio.current_time() < since_s + SETTLED_S:
+                await trio.sleep(SETTLED_S / 5)
+                homes = await self._homes()
+                if homes != last:
+                    last, since_s = homes, trio.current_time()
+        settled.set()
+
     # Questions ----------------------------------------------------------------------------
 
-    async def _ask(self, question: str) -> None:
-        """Have the Library answer, and compare."""
+    async def _ask(self, question: str, *, is_quiet: bool = False) -> None:
+        """Have the Library answer, and compare; quietly: say nothing of an answer that is equal."""
         hits = await self._until_answered(lambda: self._search(question.split()))
         self.tally.calls += len(self._catalogue)
         self.tally.answers += 1
@@ -146,9 +224,12 @@ class Job:
         if hits != self._plain.search(question.split(), self._catalogue):
             self.tally.unequal.append(question)
             verdict = self._screen.paint("NOT EQUAL", "red")
-        self._screen.say(
-            f"  {len(self._catalogue):>6,} documents  {question:<25}{len(hits):>6,} hits  {verdict}"
-        )
+            is_quiet = False
+        if not is_quiet:
+            count = len(self._catalogue)
+            self._screen.say(
+                f"  {count:>6,} documents  {question:<25}{len(hits):>6,} hits  {verdict}"
+            )
 
     async def _search(self, words: list[str]) -> list[Hit]:
         began_s = trio.current_time()

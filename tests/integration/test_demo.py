@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psutil
@@ -48,12 +49,20 @@ def test_the_demo_ends_well_though_a_host_is_killed_half_way() -> None:
     before, kill, after = output.partition("SIGKILL to host-")
     assert kill
     assert before.count(" equal\n") == HALF_WAY - 1
+    assert "3 to 5 hosts: " in before
+    after, moved, last = after.partition("4 to 3 hosts: ")
+    assert moved
+    after += last
     assert after.count(" equal\n") == len(QUESTIONS) - HALF_WAY + 1
     table = dict(re.findall(r"^  (\w[\w ]*?)  +(\S.*)$", after, re.MULTILINE))
     assert table["documents"].startswith("64 ")
-    assert table["hosts"] == "3, one of them killed"
+    assert table["hosts"] == "3, then 5, one of them killed, then 3 again"
+    for change in ("from 3 to 5 hosts", "from 4 to 3 hosts"):
+        assert table[change].endswith("; 0 calls failed"), table
     assert float(table["recovery time"].split(" ")[0]) > 1.0  # no sooner than the lease allows
-    assert table["answers"] == "16, all equal to those of one plain process"
+    answers, _, verdict = table["answers"].partition(", ")
+    assert int(answers) >= len(QUESTIONS)
+    assert verdict == "all equal to those of one plain process"
     assert {"calls", "calls per second", "failed calls"} <= table.keys()
     assert "\x1b" not in output  # it is no terminal
 
@@ -111,6 +120,16 @@ class FakeCluster:
     def kill(self, name: str) -> None:
         self.killed.append(name)
 
+    def living(self) -> list[str]:
+        return ["host-7", "host-8"]
+
+    async def start(self, count: int) -> None: ...
+
+    async def drain(self, name: str) -> None: ...
+
+    async def locate(self, kind: str, key: str) -> Any:
+        return SimpleNamespace(host_id="host-7")
+
     async def ask(self, kind: str, key: str, method: str, argument: Any) -> None:
         if method == "add":
             self.catalogue += argument
@@ -133,7 +152,7 @@ class FakeCluster:
 
 async def tally_of(library: PlainLibrary, files: list[File]) -> tuple[Tally, FakeCluster]:
     fake, out = FakeCluster(library), io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    job = Job(cast(Any, fake), cast(Any, fake), "host-7", files, PlainLibrary(files), Screen(out))
+    job = Job(cast(Any, fake), cast(Any, fake), files, PlainLibrary(files), Screen(out))
     return await job.run(), fake
 
 
@@ -144,7 +163,7 @@ async def test_a_call_that_a_kill_broke_is_counted_and_made_again(
     tally, fake = await tally_of(PlainLibrary(files), files)
     assert fake.killed == ["host-7"]
     assert tally.failed == {"OutcomeUnknown": 1}
-    assert tally.answers == len(QUESTIONS)
+    assert tally.answers >= len(QUESTIONS)
     assert tally.documents == 32
     assert tally.is_good
 
