@@ -33,7 +33,7 @@ QUESTIONS = (
 )  # fmt: skip
 HALF_WAY = len(QUESTIONS) // 2
 #: When two hosts more join, and when one leaves so that as many are left as at the beginning.
-GROW_AT, SHRINK_AT = 4, 12
+GROW_AT, SHRINK_AT = 7, 12
 GROW_BY = 2
 #: A change of hosts has settled when no document has moved for so long.
 SETTLED_S = 1.5
