@@ -137,7 +137,7 @@ class Cluster:
     ) -> Host:
         """Start one more host, called ``host-N`` unless named; does not wait for it."""
         name = name or f"host-{len(self.hosts) + 1}"
-        env = environment(**self._settings, **settings)
+        env = environment(**(self._settings | settings))
         host = self.hosts[name] = Host(name, env, self._folder / f"{name}.log", config or {})
         host.start()
         return host
@@ -162,7 +162,7 @@ class Cluster:
         async def main() -> None:
             with trio.fail_after(within_s):
                 async with actors.open_host(self._own_config(config), [Bystander]) as system:
-                    await until("all hosts are members", lambda: self._is_complete(system))
+                    await until("all hosts are members", lambda: self.is_complete(system))
                     await scenario(system)
 
         try:
@@ -180,7 +180,8 @@ class Cluster:
         )  # fmt: skip
         return replace(usual, **changes)
 
-    def _is_complete(self, system: actors.HostSystem) -> bool:
+    def is_complete(self, system: actors.HostSystem) -> bool:
+        """Whether ``system`` knows every host that lives to be up."""
         up = {member.host_id for member in system.members.values() if member.state == "up"}
         return up >= {host.name for host in self.living()}
 

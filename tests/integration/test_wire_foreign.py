@@ -4,7 +4,6 @@ and whoever sends garbage to the port."""
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -23,22 +22,6 @@ from tests.fake_gateway import Served, run_bounded, served, serving, until
 from wire._generated.roost import v1
 from wire._generated.rustic_ai.k8s import agent_host
 from wire.errors import RoostError
-from wire.proto import generate
-
-
-@pytest.fixture(scope="module")
-def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Google's own stubs, compiled from our .proto files as a foreign user would."""
-    out = tmp_path_factory.mktemp("stubs")
-    subprocess.run(
-        [
-            sys.executable, "-m", "grpc_tools.protoc", f"-I{generate.PROTO}",
-            f"--python_out={out}", f"--grpc_python_out={out}", *map(str, generate.sources()),
-        ],
-        check=True, timeout=60,
-    )  # fmt: skip
-    return out
-
 
 C_CORE = """
 import json, sys
