@@ -16,6 +16,7 @@ from actors.activation import Activation, Phase
 from actors.inbox import Inbox, Incoming
 from actors.incoming import RemoteInCall
 from actors.offers import Answer, Offer, Outcome, Waiting, decode_offers, encode
+from actors.reasons import Reason
 from actors.routing import may_claim
 from placement.ports import Claim, Fenced, RegistryError
 from placement.records import Claimed, Held, Location
@@ -100,6 +101,8 @@ class Adopter:
         return won
 
     def _settle(self, offer: Offer, activation: Activation, won: Claimed | Held | None) -> Answer:
+        if not self._system.is_serving() and activation.phase is Phase.CLAIMING:
+            self._system.lifecycle.kill(activation, Reason.FENCED)
         if activation.phase is not Phase.CLAIMING or won is None:
             return Answer(Outcome.DECLINED, 0, "the host lost its lease")
         if isinstance(won, Held):

@@ -63,20 +63,24 @@ class Claimer:
 
     async def _claim(self, batch: list[Activation]) -> None:
         system = self._system
+        if not system.is_serving():
+            self._end(batch)
+            return
         try:
             answers = await system.registry.claim(
                 system.me.incarnation, [Claim(str(a.id)) for a in batch]
             )
         except Fenced as exc:
             system.fenced(str(exc))
-            for activation in batch:  # those begun since, by a host that knew already
-                system.lifecycle.kill(activation, Reason.FENCED)
+            self._end(batch)  # those begun since, by a host that knew already
             return
         except RegistryError as exc:
             log.warning("claims wait: %s", exc)
             await self._put_off(batch)
             return
         await self._catch_up(answers)
+        if not system.is_serving():  # while the claim was under way, the lease ran out
+            self._end(batch)
         for activation, answer in zip(batch, answers, strict=True):
             if activation.phase is not Phase.CLAIMING:
                 continue  # killed meanwhile: the lease is gone, and with it the claim
@@ -87,6 +91,11 @@ class Claimer:
                 activation.phase = Phase.ENDED
                 system.gone(activation)
                 system.router.turn_away(activation, answer.location.incarnation)
+
+    def _end(self, batch: list[Activation]) -> None:
+        """The lease is gone, and with it every claim."""
+        for activation in batch:
+            self._system.lifecycle.kill(activation, Reason.FENCED)
 
     async def _catch_up(self, answers: list[Claimed | Held]) -> None:
         """Know the hosts that hold what we lost, before anything is sent to them."""

@@ -238,7 +238,7 @@ class Mover:
                 log.warning("%s cannot go on yet: %s", activation.id, exc)
                 await trio.sleep(RETRY_S)
                 continue
-            if activation.phase is not Phase.OFFERED:
+            if activation.phase is not Phase.OFFERED or not self._system.is_serving():
                 return
             if isinstance(won, Claimed):
                 activation.epoch = won.epoch

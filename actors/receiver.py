@@ -162,6 +162,8 @@ class Receiver:
     def _activation_for(self, peer: Peer, envelope: Envelope) -> Activation | None:
         """Start the actor if it belongs here; else find out where, or say why not."""
         system = self._router.system
+        if not system.is_serving():
+            return None  # no answer either: the sender hears of it when the session is lost
         key = (peer.incarnation, envelope.stream)
         try:
             target = actor_id(envelope.kind, envelope.key)

@@ -19,8 +19,8 @@ from tests.simulation.events import (
     Event,
     Failed,
     Granted,
-    LeaseOver,
     Leased,
+    LeaseOver,
     Left,
     LostData,
     Ran,
@@ -79,8 +79,9 @@ def spans_of(events: Sequence[Event]) -> dict[str, list[Span]]:
         elif isinstance(event, Ran) and event.stage == "in":
             turns[event.actor, event.host, event.op].append(event)
         elif isinstance(event, Ran) and event.stage == "out":
-            if turns[event.actor, event.host, event.op]:
-                close(turns[event.actor, event.host, event.op].pop(), event.at, "a turn")
+            begun = turns[event.actor, event.host, event.op]
+            if begun:
+                close(begun.pop(), event.at, "a turn")
     for began in lives.values():
         close(began, math.inf, "an activation")
     for rest in turns.values():
@@ -150,9 +151,13 @@ def leases(events: Sequence[Event]) -> Breaches:
     for event in events:
         if isinstance(event, SentLate):
             yield f"{event.host} sent {event.what} after its lease"
-        elif isinstance(event, Ran) and event.stage == "in" and event.op:
-            if event.at > ends.get(event.host, math.inf) + TOUCH_S:
-                yield f"{event.host} began operation {event.op} of {event.actor} after its lease"
+        elif (  # fmt: skip
+            isinstance(event, Ran)
+            and event.stage == "in"
+            and event.op
+            and event.at > ends.get(event.host, math.inf) + TOUCH_S
+        ):
+            yield f"{event.host} began operation {event.op} of {event.actor} after its lease"
 
 
 def once(events: Sequence[Event]) -> Breaches:
@@ -248,14 +253,19 @@ def planned(events: Sequence[Event]) -> Breaches:
     calls = {e.op: e for e in events if isinstance(e, Called)}
     ran = {e.op for e in events if isinstance(e, Ran) and e.stage == "in"}
     for event in events:
-        if isinstance(event, Failed) and event.code not in PLANNED_ENDS:
-            call = calls[event.op]
+        call = calls.get(getattr(event, "op", 0))
+        if isinstance(event, Failed) and event.code not in PLANNED_ENDS and call is not None:
             yield (
                 f"operation {event.op} ({call.mode} {call.method} of {call.actor}) failed in "
                 f"planned moves: {event.code}: {event.message}"
             )
-        elif isinstance(event, Answered) and event.op not in ran:
+        elif isinstance(event, Answered) and event.op not in ran and not _may_drop(calls[event.op]):
             yield f"operation {event.op} of {calls[event.op].actor} was taken and never ran"
+
+
+def _may_drop(call: Called) -> bool:
+    """A tell that does not wait for room is taken on trial, and dropped when there is none."""
+    return call.mode == "nowait"
 
 
 def left(events: Sequence[Event]) -> Breaches:

@@ -6,8 +6,9 @@ a reply, a cancellation) waits for the thaw, and then all of it is runnable at o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections import deque
+from typing import Any, NoReturn
 
 import trio
 from trio.lowlevel import Task
@@ -16,16 +17,20 @@ from trio.lowlevel import Task
 SPINS_MAX = 50_000
 
 
+class Spins(Exception):
+    """The scheduler runs and runs, and time does not go on."""
+
+
 class Freezer(trio.abc.Instrument):
     """Holds back tasks of frozen hosts; hosts are known by their root tasks."""
 
-    def __init__(self, on_spin: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self.frozen: dict[str, list[Task]] = {}  # host -> runnable, but held
         self._roots: dict[Task, str] = {}
-        self._on_spin = on_spin
         self._spins = 0
+        self._last_tasks: deque[Task] = deque(maxlen=4)
         self._spins_at = -1.0
-        self.steps = 0
+        self.steps = 0  # of all tasks
 
     def root(self, task: Task, host: str) -> None:
         """``task`` and all that it starts belong to ``host``."""
@@ -68,6 +73,7 @@ class Freezer(trio.abc.Instrument):
 
     def before_task_step(self, task: Task) -> None:
         self.steps += 1
+        self._last_tasks.append(task)
 
     def before_io_wait(self, timeout: float) -> None:
         now = trio.current_time()
@@ -75,8 +81,33 @@ class Freezer(trio.abc.Instrument):
             self._spins_at, self._spins = now, 0
         self._spins += 1
         if self._spins == SPINS_MAX:
-            self._on_spin()
+            # A task could not end the run: those that spin may be shielded.
+            sys.unraisablehook = _ignore
+            self.frozen = {}
+            names = ", ".join(sorted({task.name for task in self._last_tasks}))
+            _runner().clock = _Stopped(f"time stands at {now:.3f}, and in turn run: {names}")
+
+
+def _ignore(unraisable: object) -> None:
+    """What the tasks of a run that is broken off complain of."""
+
+
+class _Stopped:
+    """A clock that ends the run when it is looked at."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def deadline_to_sleep_time(self, deadline: float) -> NoReturn:
+        raise Spins(self._why)
+
+    def current_time(self) -> NoReturn:
+        raise Spins(self._why)
+
+
+def _runner() -> Any:
+    return trio._core._run.GLOBAL_RUN_CONTEXT.runner
 
 
 def _runq() -> Any:
-    return trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq
+    return _runner().runq

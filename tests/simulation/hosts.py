@@ -9,16 +9,18 @@ from typing import Any, cast
 import trio
 
 from actors.config import SystemConfig
-from actors.memory_host import ClusterConfig, MemoryHost
 from actors.membership import Keeper
+from actors.memory_host import ClusterConfig, MemoryHost
 from placement.ports import Fenced
 from placement.records import Renewal
 from tests.simulation.clock import HostClock
-from tests.simulation.events import Event, LeaseOver, Leased
+from tests.simulation.events import Event, Leased, LeaseOver
 from tests.simulation.kinds import KINDS
 from tests.simulation.network import SimNetwork
 from tests.simulation.registry import SimRegistry
+from wire.errors import Unavailable
 from wire.link_config import LinkConfig
+from wire.ports import ClientCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +71,37 @@ class SimHost(MemoryHost):
             sizes.cluster(), (), clock,
         )  # fmt: skip
         self.name = name
+        self._gate = network.gate(name)
+        self._is_open = True
         self.sim_clock = clock
         self._sizes = sizes
         self._log = log
+
+    # The server that clients outside call -------------------------------------------------
+
+    def serve(self, call: ClientCall) -> None:
+        """A client has sent ``call``; it arrives when the host is not frozen."""
+        self._gate.call_soon(self._arrived, call)
+
+    def hang_up(self, call: ClientCall) -> None:
+        """The client does not wait any more."""
+        self._gate.call_soon(self.gateway.cancel, call)
+
+    def _arrived(self, call: ClientCall) -> None:
+        if self.is_killed or not self._is_open:
+            call.failed(Unavailable("connection refused"))
+        else:
+            self.gateway.submit(call)
+
+    async def say_goodbye(self, grace_s: float) -> None:
+        """As the real host: refuse new calls, let those under way end, empty the links."""
+        self._is_open = False
+        with trio.move_on_after(grace_s):
+            while self.gateway._calls:
+                await trio.sleep(0.01)
+        await super().say_goodbye(grace_s)
+
+    # What MemoryHost asks for -------------------------------------------------------------
 
     async def open_doors(self) -> None:
         config = self._sizes.links(self.system.config.payload_bytes_max)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -27,7 +28,7 @@ def objection(history: Sequence[Add]) -> str:
     told = sorted((a for a in history if a.total is not None), key=lambda a: a.total or 0)
     totals = [a.total or 0 for a in told]
     if len(set(totals)) != len(totals):
-        twice = next(t for t, u in zip(totals, totals[1:], strict=False) if t == u)
+        twice = next(t for t, u in pairwise(totals) if t == u)
         return f"two calls were told the total {twice}"
     if totals and totals[0] < 1:
         return f"a call was told the total {totals[0]}"
@@ -64,9 +65,9 @@ def wing_gong(history: Sequence[Add]) -> bool:
             return True
         first_end = min(a.end for a in rest)
         for index, add in enumerate(rest):
-            if add.start <= first_end and add.total in (None, total + 1):
-                if explain((*rest[:index], *rest[index + 1 :]), total + 1):
-                    return True
+            fits = add.start <= first_end and add.total in (None, total + 1)
+            if fits and explain((*rest[:index], *rest[index + 1 :]), total + 1):
+                return True
         return False
 
     return explain(tuple(history), 0)

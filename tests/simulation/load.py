@@ -5,6 +5,8 @@ All that they do and hear is written down; no error of a call is theirs to mind.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -14,7 +16,7 @@ import actors
 from tests.simulation.events import Streamed
 from tests.simulation.kinds import KINDS
 from tests.simulation.world import Life, World
-from wire.errors import DeadlineExceeded, RoostError
+from wire.errors import DeadlineExceeded, NotDelivered, RoostError, Unavailable
 from wire.ids import ActorId
 from wire.items import Content, Mode
 
@@ -26,35 +28,53 @@ PAUSE_S = 0.15
 #: What a program does next, and how often.
 MIX = {
     "add": 10, "slow": 3, "tell": 5, "nowait": 2, "stubborn": 1, "stream": 2, "relay": 3,
-    "relay tell": 1, "outside": 4, "stop": 0.3, "durable": 0.2,
+    "relay tell": 1, "stop": 0.3, "durable": 0.2,
 }  # fmt: skip
 
 
 async def program(world: World, life: Life, number: int) -> None:
-    """One program on one host: a call after another, until the world closes."""
+    """One program on one host: a call after another, until the world closes or the host leaves."""
     rng = Random(f"{world.seed} {life.incarnation} {number}")
-    caller = Caller(world, life, rng, number)
+    caller = Caller(world, life, rng)
+    life.programs += 1
+    try:
+        while not world.is_closing and not life.is_leaving:
+            await trio.sleep(rng.expovariate(1 / PAUSE_S))
+            (what,) = rng.choices(list(MIX), list(MIX.values()))
+            with noting_errors(world, f"a program on {life.name}"):
+                await caller.do(what)
+    finally:
+        life.programs -= 1
+
+
+async def client(world: World, number: int) -> None:
+    """A client outside of the cluster: it asks any host, and another when that one refuses."""
+    rng = Random(f"{world.seed} client {number}")
     while not world.is_closing:
         await trio.sleep(rng.expovariate(1 / PAUSE_S))
-        (what,) = rng.choices(list(MIX), list(MIX.values()))
-        try:
-            await caller.do(what)
-        except RoostError:
-            pass  # it is in the log
-        except Exception as exc:
-            world.broken(f"a program on {life.name} got {type(exc).__name__}: {exc}")
+        with noting_errors(world, "a client"):
+            await ask_from_outside(world, rng, f"client-{number}")
+
+
+@contextmanager
+def noting_errors(world: World, who: str) -> Iterator[None]:
+    """Errors of calls are in the log already; any other is a breach."""
+    try:
+        yield
+    except RoostError:
+        pass
+    except Exception as exc:
+        world.broken(f"{who} got {type(exc).__name__}: {exc}")
 
 
 class Caller:
     """Makes the calls of one program."""
 
-    def __init__(self, world: World, life: Life, rng: Random, number: int) -> None:
+    def __init__(self, world: World, life: Life, rng: Random) -> None:
         assert life.host is not None
         self._world = world
         self._rng = rng
-        self._host = life.host
         self._system = life.host.system
-        self._session = f"client-{number}"
 
     async def do(self, what: str) -> None:
         rng = self._rng
@@ -77,8 +97,6 @@ class Caller:
                 await self._stream(target, ref)
             case "relay" | "relay tell":
                 await self._relay(what, kind, key, timeout_s)
-            case "outside":
-                await self._outside(target, timeout_s)
             case "stop":
                 await self._system.stop(ref)
             case "durable":
@@ -93,7 +111,7 @@ class Caller:
             if what == "tell":
                 await self._called(target, "add", "tell", lambda op: ref.add.tell(op, 0.0, 0.0))
             else:
-                await self._called(target, "add", "tell", lambda op: _nowait(ref, op))
+                await self._called(target, "add", "nowait", lambda op: _nowait(ref, op))
 
     async def _relay(self, what: str, kind: str, key: str, timeout_s: float) -> None:
         name = self._rng.choice(("x", "y"))
@@ -119,27 +137,47 @@ class Caller:
         if got != count:
             self._world.broken(f"a stream of {count} items ended well after {got}")
 
-    async def _outside(self, target: str, timeout_s: float) -> None:
-        """A call from a client of this host's server."""
-        world, sender = self._world, f"{self._session}@{self._system.me.incarnation}"
-
-        async def ask(op: int) -> int:
-            call = OutsideCall(sender, target, op, timeout_s)
-            self._host.gateway.submit(call)
-            try:
-                with trio.fail_after(timeout_s + 1.0):
-                    await call.done.wait()
-            except trio.TooSlowError:
-                self._host.gateway.cancel(call)
-                raise DeadlineExceeded("the gateway does not answer") from None
-            return call.result()
-
-        await world.called(sender, target, "add", "ask", ask)
-
     async def _spawn_durable(self) -> None:
         key = self._rng.choice(KEYS)
         await self._system.spawn(KINDS["Agent"], key, durable=True)
         self._world.durables[f"Agent/{key}"] = None
+
+
+async def ask_from_outside(world: World, rng: Random, client: str) -> None:
+    """One ask, sent again to another host as long as it certainly did not run."""
+    target = rng.choice(TARGETS)
+    timeout_s = rng.choice((0.3, 2.0, 6.0))
+
+    async def ask(op: int) -> int:
+        until = trio.current_time() + timeout_s
+        while True:
+            left_s = until - trio.current_time()
+            try:
+                return await _ask_once(world, rng, client, target, op, left_s)
+            except (Unavailable, NotDelivered):
+                if trio.current_time() > until:
+                    raise
+            await trio.sleep(rng.uniform(0.01, 0.2))
+
+    await world.called(client, target, "add", "ask", ask)
+
+
+async def _ask_once(
+    world: World, rng: Random, client: str, target: str, op: int, left_s: float
+) -> int:
+    lives = [life for life in world.lives.values() if life.is_up and life.host is not None]
+    if not lives:
+        raise Unavailable("no host is up")
+    life = rng.choice(lives)
+    assert life.host is not None
+    call = OutsideCall(f"{client}@{life.incarnation}", target, op, max(left_s, 0.01))
+    life.host.serve(call)
+    with trio.move_on_after(left_s + 0.5) as scope:
+        await call.done.wait()
+    if scope.cancelled_caught:
+        life.host.hang_up(call)
+        raise DeadlineExceeded("the host does not answer")
+    return call.result()
 
 
 class OutsideCall:

@@ -82,9 +82,11 @@ def _ops(activation: Activation) -> Ops:
     return tuple(getattr(getattr(activation, "actor", None), "ops", ()))
 
 
-@contextmanager
-def observed(observer: Observer) -> Iterator[None]:
-    """Let ``observer`` see all activations of this process, for the length of the block."""
+_unpatched: list[tuple[Any, str, Any]] = []
+
+
+def observe(observer: Observer) -> None:
+    """Let ``observer`` see all activations of this process, until ``stop_observing``."""
     kill, release = Lifecycle.kill, Lifecycle._release
 
     def set_phase(activation: Activation, phase: Phase) -> None:
@@ -100,18 +102,21 @@ def observed(observer: Observer) -> Iterator[None]:
         observer.leaving(activation)
         await release(self, activation, **how)
 
-    patched: list[tuple[Any, str, Any, Any]] = [
-        (Activation, "phase", _slot, property(_slot.__get__, set_phase)),
-        (Lifecycle, "kill", kill, seen_kill),
-        (Lifecycle, "_release", release, seen_release),
-    ]
-    for owner, name, _, new in patched:
-        setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        for owner, name, old, _ in patched:
-            setattr(owner, name, old)
+    _patch(Activation, "phase", property(_slot.__get__, set_phase))
+    _patch(Lifecycle, "kill", seen_kill)
+    _patch(Lifecycle, "_release", seen_release)
+
+
+def stop_observing() -> None:
+    """All methods are again what they were."""
+    while _unpatched:
+        owner, name, old = _unpatched.pop()
+        setattr(owner, name, old)
+
+
+def _patch(owner: Any, name: str, new: Any) -> None:
+    _unpatched.append((owner, name, vars(owner)[name]))
+    setattr(owner, name, new)
 
 
 def _has(activation: Activation) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -14,16 +16,22 @@ from typing import Any
 import trio
 import trio.testing
 
-from tests.simulation import checks
-from tests.simulation.events import Event, trace_hash
+from tests.simulation import checks, kinds
+from tests.simulation.events import Event, Left, trace_hash
 from tests.simulation.finish import finish
+from tests.simulation.freezer import Spins
+from tests.simulation.hosts import Sizes
 from tests.simulation.kinds import SimulatedFault
-from tests.simulation.load import program
+from tests.simulation.load import client, program
+from tests.simulation.observer import stop_observing
 from tests.simulation.storm import PROFILES, Profile, Storm, draw_sizes
 from tests.simulation.world import World, open_world
 
+Scenario = Callable[[World], Awaitable[None]]
+
 STEPS = 40
 HOSTS = 3
+CLIENTS = 3
 #: A run that has not ended by then (virtual seconds) never will.
 RUN_MAX_S = 1_000.0
 
@@ -63,41 +71,61 @@ def run_seed(seed: int, steps: int = STEPS) -> Result:
             world.start()
         while len(world.up()) < HOSTS:  # a new registry's claims wait for a lease
             await trio.sleep(0.1)
+        for number in range(CLIENTS):
+            world.nursery.start_soon(client, world, number)
         await trio.sleep(1.0)
         await Storm(world, profile).blow(steps)
         await finish(world)
 
     start = time.perf_counter()
-    world, internal = run_world(seed, sizes, scenario)
-    found = checks.violations(world.events, is_planned=profile.is_planned)
+    events, internal = run_world(seed, sizes, scenario)
+    found = checks.violations(events, is_planned=profile.is_planned)
     return Result(
-        seed, profile.name, steps, internal + found, trace_hash(world.events),
-        round(world.events[-1].at, 3) if world.events else 0.0,
-        round(time.perf_counter() - start, 3),
-        dict(Counter(type(event).__name__ for event in world.events)), world.events,
+        seed, profile.name, steps, internal + found, trace_hash(events),
+        round(events[-1].at, 3) if events else 0.0, round(time.perf_counter() - start, 3),
+        dict(Counter(type(event).__name__ for event in events)), events,
     )  # fmt: skip
 
 
-def run_world(seed: int, sizes: Any, scenario: Any) -> tuple[World, list[str]]:
-    """Run ``scenario`` in a world of its own; the world, and what went wrong inside of Roost."""
-    kept: list[World] = []
+def run_world(seed: int, sizes: Sizes, scenario: Scenario) -> tuple[list[Event], list[str]]:
+    """Run ``scenario`` in a world of its own: what happened, and what went wrong inside Roost."""
+    events: list[Event] = []
 
     async def main() -> None:
         before = trio.lowlevel.current_statistics().tasks_living
         with trio.move_on_after(RUN_MAX_S) as scope:
-            async with open_world(seed, sizes) as world:
-                kept.append(world)
+            async with open_world(seed, sizes, events) as world:
                 await scenario(world)
+        now = trio.current_time()
         if scope.cancelled_caught:
-            kept[0].broken("the run does not end")
+            events.append(Left(now, "the run does not end"))
         left = trio.lowlevel.current_statistics().tasks_living - before
         if left:
-            kept[0].broken(f"{left} tasks are left")
+            events.append(Left(now, f"{left} tasks are left"))
 
     make_deterministic(seed)
-    with internal_errors() as errors:
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
-    return kept[0], errors
+    with internal_errors() as errors, _tasks_that_vanish():
+        try:
+            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
+        except trio.TrioInternalError as exc:
+            if not isinstance(exc.__cause__, Spins):
+                raise
+            errors.append(f"something spins: {exc.__cause__}")
+    return events, errors
+
+
+@contextmanager
+def _tasks_that_vanish() -> Iterator[None]:
+    """Let the tasks of a run that is broken off go without complaints (Freezer silences them)."""
+    before = sys.unraisablehook
+    try:
+        yield
+        if sys.unraisablehook is not before:
+            stop_observing()
+            kinds.install(None)
+            gc.collect()
+    finally:
+        sys.unraisablehook = before
 
 
 def make_deterministic(seed: int) -> None:

@@ -106,7 +106,8 @@ class Storm:
     def drain(self) -> None:
         life = self._any(2)
         if life is not None and not self._world.freezer.is_frozen(life.name):
-            self._world.drain(life)
+            is_abrupt = not self._profile.is_planned and self._rng.random() < 0.5
+            self._world.drain(life, is_abrupt=is_abrupt)
 
     def crash(self) -> None:
         life = self._any(2)

@@ -24,8 +24,8 @@ from tests.simulation.events import (
     Called,
     Event,
     Failed,
-    LeaseOver,
     Leased,
+    LeaseOver,
     Left,
     Noted,
     SentLate,
@@ -33,7 +33,7 @@ from tests.simulation.events import (
 from tests.simulation.freezer import Freezer
 from tests.simulation.hosts import SimHost, Sizes
 from tests.simulation.network import SimNetwork
-from tests.simulation.observer import Observer, observed
+from tests.simulation.observer import Observer, observe, stop_observing
 from tests.simulation.registry import Road, SimRegistry
 from tests.simulation.server import Server
 from tests.simulation.weather import FAIR, Weather
@@ -57,6 +57,7 @@ class Life:
         self.host: SimHost | None = None
         self.is_up = False  # it has joined, and runs programs
         self.is_leaving = False
+        self.programs = 0  # that run
 
     @property
     def incarnation(self) -> str:
@@ -66,13 +67,13 @@ class Life:
 class World:
     """See the module."""
 
-    def __init__(self, seed: int, sizes: Sizes, nursery: trio.Nursery, failed: Callable[[], None]):
+    def __init__(self, seed: int, sizes: Sizes, nursery: trio.Nursery, events: list[Event]) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.sizes = sizes
-        self.events: list[Event] = []
+        self.events = events
         self.nursery = nursery
-        self.freezer = Freezer(self._spins)
+        self.freezer = Freezer()
         self.network = SimNetwork(self.rng, self.freezer, self._on_send)
         self.server = Server(self.log, kinds.ops_in)
         self.road = Road(
@@ -85,7 +86,6 @@ class World:
         self.programs_per_host = 0
         self.is_closing = False  # programs make no new calls
         self.durables: dict[str, None] = {}
-        self._failed = failed
         self._ops = count(1)
         self._names = count(1)
         self._registries = count(1)
@@ -117,10 +117,6 @@ class World:
         """Something happened that no check needs to look for."""
         self.log(Left(trio.current_time(), what))
 
-    def _spins(self) -> None:
-        self.broken("something spins: the scheduler runs, and time does not go on")
-        self._failed()
-
     def _on_send(self, host: str, item: Item) -> None:
         if isinstance(item, _LEASED_ITEMS):
             self._check_lease(host, type(item).__name__)
@@ -151,7 +147,7 @@ class World:
 
     async def linger(self, actor: Actor, seconds: float) -> None:
         system = actor._activation.system
-        living = (l for l in self.lives.values() if l.host is not None and l.host.system is system)
+        living = (x for x in self.lives.values() if x.host and x.host.system is system)
         life = next(living, None)
         if life is not None:
             with trio.move_on_after(seconds, shield=True):
@@ -251,10 +247,17 @@ class World:
         self.lives.pop(life.name, None)
         life.scope.cancel()
 
-    def drain(self, life: Life) -> None:
+    def drain(self, life: Life, *, is_abrupt: bool = False) -> None:
+        """Let a host leave; ``is_abrupt``: while its own programs still wait for answers."""
         assert life.host is not None
         self.note(f"drain {life.name}")
         life.is_leaving = True
+        life.host.system.nursery.start_soon(self._drain, life, is_abrupt)
+
+    async def _drain(self, life: Life, is_abrupt: bool) -> None:
+        assert life.host is not None
+        while life.programs and not is_abrupt:
+            await trio.sleep(0.01)
         life.host.system.begin_drain()
 
     def freeze(self, life: Life, seconds: float) -> None:
@@ -357,21 +360,25 @@ def _address(life: Life) -> str:
 
 
 @asynccontextmanager
-async def open_world(seed: int, sizes: Sizes) -> AsyncIterator[World]:
-    """A world without hosts, for the length of the block; what lives at its end is crashed."""
+async def open_world(seed: int, sizes: Sizes, events: list[Event]) -> AsyncIterator[World]:
+    """A world without hosts, for the length of the block; what lives at its end is crashed.
+
+    What happens is appended to ``events``.
+    """
     async with trio.open_nursery() as nursery:
-        world = World(seed, sizes, nursery, nursery.cancel_scope.cancel)
+        world = World(seed, sizes, nursery, events)
         trio.lowlevel.add_instrument(world.freezer)
         kinds.install(world)
         nursery.start_soon(world.network.run)
         nursery.start_soon(world.keep_snapshots)
+        observe(world.observer)
         try:
-            with observed(world.observer):
-                yield world
-                for life in list(world.lives.values()):
-                    world.crash(life)
-                    await life.ended.wait()
+            yield world
+            for life in list(world.lives.values()):
+                world.crash(life)
+                await life.ended.wait()
         finally:
+            stop_observing()
             kinds.install(None)
             nursery.cancel_scope.cancel()
             trio.lowlevel.remove_instrument(world.freezer)
