@@ -17,7 +17,7 @@ import actors
 from actors.config import HostConfig, SystemConfig
 from deploy import host_watch, logs
 from deploy.agent_host import Agents
-from deploy.agent_record import AgentRecord
+from deploy.agent_kinds import agent_kinds
 from deploy.app import load_app
 from deploy.failures import USAGE, CommandFailed
 from deploy.settings import Settings
@@ -45,9 +45,10 @@ def run(settings: Settings) -> None:
     """
     fields = logs.HostFields(host_id(settings))
     logs.configure(settings.log_level, settings.log_format, fields)
-    if not settings.app:
+    own = agent_kinds(settings.agent_isolation)
+    if not settings.app and len(own) == 1:
         raise ConfigError("no app: set ROOST_APP or --app to the module that defines your actors")
-    kinds = load_app(settings.app)
+    kinds = [*(load_app(settings.app) if settings.app else ()), *own]
     loops.run(serve, settings, host_config(settings), kinds, fields)
 
 
@@ -84,6 +85,9 @@ def host_config(settings: Settings) -> HostConfig:
             payload_bytes_max=settings.payload_bytes_max,
             idle_after_s=settings.idle_after_s,
             capacity=settings.max_actors,
+            processes_max=settings.max_processes,
+            process_memory_bytes_max=settings.process_memory_max,
+            preload=tuple(settings.preload.split(",")) if settings.preload else (),
         ),
     )
 
@@ -126,7 +130,7 @@ async def serve(
             nursery.start_soon(_give_up_start, asked, started, nursery.cancel_scope)
             async with (
                 loops.open_crossing() as crossing,
-                _joined(config, kinds, crossing) as system,
+                _joined(config, kinds, Agents(settings.agent_isolation), crossing) as system,
                 trio.open_nursery() as beside,
             ):
                 started.set()
@@ -159,14 +163,14 @@ async def _open_metrics(settings: Settings) -> Metrics | None:
 
 @asynccontextmanager
 async def _joined(
-    config: HostConfig, kinds: Sequence[type[actors.Actor]], crossing: loops.Crossing
-) -> AsyncIterator[actors.HostSystem]:
+    config: HostConfig, kinds: Sequence[type[actors.Actor]], agents: Agents,
+    crossing: loops.Crossing,
+) -> AsyncIterator[actors.HostSystem]:  # fmt: skip
     """The host, serving. What it needs and does not find at its start is no failed call."""
     started = False
     try:
-        agents = Agents()
         services = [AgentHostService(agents, crossing)]
-        async with actors.open_host(config, [*kinds, AgentRecord], services=services) as system:
+        async with actors.open_host(config, kinds, services=services) as system:
             agents.attach(system)
             started = True
             yield system

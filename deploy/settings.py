@@ -86,6 +86,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _modules(text: str) -> str:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError("names of modules, separated by commas")
+    return ",".join(names)
+
+
 def _name(text: str) -> str:
     if any(c.isspace() or c in "{}" or not c.isprintable() for c in text) or len(text) > 253:
         raise ValueError("a name of at most 253 characters without spaces and braces")
@@ -167,6 +174,20 @@ class Settings:
     max_processes: int = _setting(
         "MAX_PROCESSES", 100, _COUNT, 'most child processes of kinds with isolation="process"',
         unit="processes",
+    )  # fmt: skip
+    process_memory_max: int = _setting(
+        "PROCESS_MEMORY_MAX", 0, _whole(0, 1 << 50),
+        "what each of them may take beyond what it starts with; past it, it crashes; 0: no bound",
+        unit="bytes", shown="0",
+    )  # fmt: skip
+    preload: str = _setting(
+        "PRELOAD", "", _modules,
+        "modules that child processes share, besides those of the kinds; separated by commas",
+        unit="modules", shown="none",
+    )  # fmt: skip
+    agent_isolation: str = _setting(
+        "AGENT_ISOLATION", "process", _one_of("process", "thread"),
+        "how agents of Rustic AI run: each in a process of its own, or in threads of the host",
     )  # fmt: skip
     weight: float = _setting(
         "WEIGHT", 1.0, _number(0.01, 100), "this host's share of the actors, relative to others'"

@@ -1,0 +1,83 @@
+"""One agent of Rustic AI, from the bytes that describe it to its end. An adapter.
+
+What is wrong is told by the field that it is in, as the agent host's clients know the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from rustic_ai.core.guild.agent import Agent
+from rustic_ai.core.guild.dsl import AgentSpec, GuildSpec
+from rustic_ai.core.guild.execution.agent_wrapper import AgentWrapper
+from rustic_ai.core.messaging import MessagingConfig
+from rustic_ai.core.utils.class_utils import get_agent_class, get_client_class
+
+from deploy import agent_spec
+
+T = TypeVar("T")
+
+DEFAULT_CLIENT = "rustic_ai.core.messaging.client.simple_client.SimpleClient"
+
+
+class FieldError(ValueError):
+    """A field of the request cannot be used; the message begins with its name."""
+
+
+class HostedAgent(AgentWrapper):
+    """Initialises an agent and takes it down again; its messaging has threads of its own."""
+
+    @classmethod
+    def of(cls, packed: bytes) -> HostedAgent:
+        """The agent that ``deploy.agent_spec.pack`` packed, not yet started. Raises FieldError."""
+        spec = agent_spec.unpack(packed)
+        agent = _field("agent_spec", AgentSpec.model_validate_json, spec.agent_spec)
+        _field("agent_spec.class_name", get_agent_class, spec.class_name)
+        guild = _field("guild_spec", GuildSpec.model_validate_json, spec.guild_spec)
+        messaging = _field(
+            "messaging_config", MessagingConfig.model_validate_json, spec.messaging_config or b"{}"
+        )
+        _field("messaging_config", lambda _: messaging.validate_config(), None)
+        client = _field("client_type", get_client_class, spec.client_type or DEFAULT_CLIENT)
+        properties = msgspec.json.decode(spec.client_properties or b"{}")
+        organization = properties.get("organization_id")
+        if organization is not None:  # from our own engine, which has one
+            properties = properties.get("properties", {})
+        return cls(
+            guild_spec=guild, agent_spec=agent, messaging_config=messaging,
+            machine_id=spec.machine_id, client_type=client, client_properties=properties,
+            organization_id=organization,
+        )  # fmt: skip
+
+    def run(self) -> Agent | None:
+        """Returns once the agent has initialised. Raises FieldError; nothing stays then."""
+        try:
+            return self.initialize_agent()
+        except Exception as exc:
+            had_messaging = hasattr(self, "messaging")
+            self._take_down()
+            if not had_messaging:
+                raise FieldError(f"messaging_config: {_say(exc)}") from exc
+            name = self.agent_spec.class_name
+            raise FieldError(
+                f"agent_spec.class_name {name!r} could not initialise: {_say(exc)}"
+            ) from exc
+
+    def _take_down(self) -> None:
+        messaging = getattr(self, "messaging", None)
+        if messaging is not None:
+            messaging.shutdown()
+
+
+def _field(name: str, parse: Callable[[Any], T], value: Any) -> T:
+    try:
+        return parse(value)
+    except Exception as exc:
+        shown = f" {value!r}" if isinstance(value, str) else ""
+        raise FieldError(f"{name}{shown}: {_say(exc)}") from exc
+
+
+def _say(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {exc}"[:1_000]
