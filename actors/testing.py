@@ -38,8 +38,9 @@ from actors.ref import id_of
 from actors.service_nursery import open_service_nursery
 from placement.memory import MemoryStore
 from wire.links_memory import MemoryNetwork
+from wire.ports import Gateway
 
-__all__ = ["Cluster", "ClusterConfig", "open_cluster"]
+__all__ = ["Cluster", "ClusterConfig", "gateway_of", "open_cluster"]
 
 POLL_S = 0.01
 
@@ -223,8 +224,13 @@ async def open_cluster(
         await cluster.aclose()
 
 
+def gateway_of(host: HostSystem) -> Gateway:
+    """What the gRPC services of this host would call; see wire.ports.Gateway."""
+    return _memory_host(host).gateway
+
+
 def _memory_host(host: HostSystem) -> MemoryHost:
-    hosting = host.hosting
+    hosting = getattr(host, "hosting", None)
     if not isinstance(hosting, MemoryHost):
-        raise TypeError(f"{host.host_id} is no host of a cluster in memory")
+        raise TypeError(f"{host!r} is no host of a cluster in memory")
     return hosting

@@ -151,9 +151,10 @@ def bury(rules: Rules, cluster: Cluster) -> Turns:
 
 
 def fence(rules: Rules, cluster: Cluster) -> Turns:
-    """Rule 4: past its deadline a host ends its activations and rejoins as a new incarnation."""
+    """Rule 4: past its deadline, or told that it was buried, a host ends its activations and
+    rejoins as a new incarnation."""
     for index, host in enumerate(cluster.hosts):
-        if host.lease == LAPSED:
+        if host.lease == LAPSED or (host.member == BURIED and not may_act(host)):
             effect = ("vanished", index, host.member, rules.rejoin_after_none_runs)
             yield Turn((index,), FREE_OF_CHARGE, reborn(cluster, index), effect)
 

@@ -47,7 +47,7 @@ def successors(space: Space, state: int) -> list[tuple[int, str]]:
                 found.append((pack(left[cost], then, [after, *others]), broken))
     for cost, then, effect in space.turns[cluster]:
         if left[cost] != NOWHERE:
-            ids = list(actors) if effect is None else [effect[actor] for actor in actors]
+            ids = actors if effect is None else [effect[actor] for actor in actors]
             if NOWHERE not in ids:
                 found.append((pack(left[cost], then, ids), ""))
     return found
@@ -64,7 +64,7 @@ def recoveries(space: Space, state: int) -> list[int]:
                 found.append(space.pack(budget, then, [after, *others]))
     for cost, then, effect in space.turns[cluster]:
         if cost == FREE_OF_CHARGE:
-            ids = list(actors) if effect is None else [effect[actor] for actor in actors]
+            ids = actors if effect is None else [effect[actor] for actor in actors]
             if NOWHERE not in ids:
                 found.append(space.pack(budget, then, ids))
     return found
@@ -137,7 +137,7 @@ def recovers(space: Space, start: int, well: set[int]) -> bool:
     tried, trail = {start}, [(start, iter(recoveries(space, start)))]
     while trail:
         state, ahead = trail[-1]
-        if state in well or space.is_well(space.unpack(state)):
+        if state in well or space.is_well(state):
             well.update(passed for passed, _ in trail)
             return True
         after = next((after for after in ahead if after not in tried), 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import permutations
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from tests.simulation.model import hosting, lives
 from tests.simulation.model.bounds import Bounds, Budget, spend
@@ -60,14 +60,7 @@ class Memo(dict[Key, Value]):
         return value
 
 
-class Parts(NamedTuple):
-    """A state unpacked: the numbers of its parts, the actors' sorted."""
-
-    budget: int
-    cluster: int
-    actors: tuple[int, ...]
-
-
+Renaming = Callable[[int], int]  # of an actor part, by one renaming of the hosts
 Move = tuple[int, int, int, str]  # cost, cluster part, actor part, promise broken
 Turn = tuple[int, int, Memo[int, int] | None]  # cost, cluster part, effect on actor parts
 
@@ -93,7 +86,7 @@ class Space:
         self._effects: Memo[lives.Effect, Memo[int, int]] = Memo(self._effect)
         self._orders = list(permutations(range(hosts)))
         self._renamed = [self._renaming(order) for order in self._orders]
-        self._frames: Memo[int, tuple[int, list[Memo[int, int]]]] = Memo(self._frame)
+        self._frames: Memo[int, tuple[int, list[Renaming]]] = Memo(self._frame)
         self.actor_count = actors
         cluster, actor = initial(hosts)
         ids = [self.actors.number(actor)] * actors
@@ -103,27 +96,41 @@ class Space:
     def pack(self, budget: int, cluster: int, actors: list[int]) -> int:
         """The state's integer, the same for all its renamings."""
         least, renamings = self._frames[cluster]
-        lists = [sorted([renamed[actor] for actor in actors]) for renamed in renamings]
+        if len(renamings) == 1:
+            ids = sorted(map(renamings[0], actors))
+        else:
+            ids = min([sorted(map(renamed, actors)) for renamed in renamings])
         state = budget << BITS | least
-        for actor in lists[0] if len(lists) == 1 else min(lists):
+        for actor in ids:
             state = state << BITS | actor
         return state
 
-    def unpack(self, state: int) -> Parts:
+    def forget_renamings(self) -> None:
+        """Tell hosts apart from now on, to check that not doing so hides nothing."""
+        del self._orders[1:], self._renamed[1:]
+        self._frames.clear()
+
+    def unpack(self, state: int) -> tuple[int, int, list[int]]:
+        """The numbers of its parts: budget, cluster part, actor parts."""
         actors = []
         for _ in range(self.actor_count):
             actors.append(state & MASK)
             state >>= BITS
-        return Parts(state >> BITS, state & MASK, tuple(actors[::-1]))
+        return state >> BITS, state & MASK, actors
 
-    def is_well(self, state: Parts) -> bool:
-        cluster = self.clusters[state.cluster]
-        return all(is_well(cluster, self.actors[actor]) for actor in state.actors)
+    def is_well(self, state: int) -> bool:
+        """Whether every actor serves."""
+        _, number, actors = self.unpack(state)
+        cluster = self.clusters[number]
+        return all(is_well(cluster, self.actors[actor]) for actor in actors)
 
-    def _renaming(self, order: tuple[int, ...]) -> Memo[int, int]:
-        return Memo(lambda actor: self.actors.number(permuted(self.actors[actor], order)))
+    def _renaming(self, order: tuple[int, ...]) -> Renaming:
+        def work_out(actor: int) -> int:
+            return self.actors.number(permuted(self.actors[actor], order))
 
-    def _frame(self, cluster: int) -> tuple[int, list[Memo[int, int]]]:
+        return Memo(work_out).__getitem__
+
+    def _frame(self, cluster: int) -> tuple[int, list[Renaming]]:
         """The least number that a renaming gives the cluster part, and the renamings that do."""
         part = self.clusters[cluster]
         numbers = [self.clusters.number(permuted_cluster(part, order)) for order in self._orders]

@@ -57,9 +57,9 @@ def tell(space: Space, found: Found) -> Iterator[str]:
 
 
 def opening(space: Space) -> Scene:
-    parts = space.unpack(space.start)
-    actors = tuple(space.actors[number] for number in parts.actors)
-    return Scene(parts.budget, space.clusters[parts.cluster], actors)
+    budget, cluster, numbers = space.unpack(space.start)
+    actors = tuple(space.actors[number] for number in numbers)
+    return Scene(budget, space.clusters[cluster], actors)
 
 
 def packed(space: Space, scene: Scene) -> int:
