@@ -28,8 +28,8 @@ class Tally(Actor, persist="turn"):
         return self.state.total
 
 
-class Brief(Actor, idle_after_s=0.1):
-    """A sum that is passivated soon, and saved then."""
+class Brief(Actor):
+    """A sum that is saved when it is told to rest."""
 
     state: Total
 
@@ -37,6 +37,10 @@ class Brief(Actor, idle_after_s=0.1):
     async def add(self, n: int) -> int:
         self.state.total += n
         return self.state.total
+
+    @handler
+    async def rest(self) -> None:
+        self.passivate()
 
 
 class Sleeper(Actor):
