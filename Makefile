@@ -3,6 +3,7 @@
 override PYTHON := $(or $(PYTHON),python3)
 override VENV := $(or $(VENV),.venv)
 override UV := $(or $(UV),uv)
+LOCK ?= requirements/dev.txt
 SEED ?=
 
 MAKEFLAGS += --no-print-directory
@@ -23,7 +24,7 @@ venv: $(READY) ; @: ## the environment, from the pinned and hashed requirements
 .PHONY: .venv
 .venv: $(READY) ; @:
 
-$(READY): requirements/dev.txt pyproject.toml
+$(READY): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "make: $(PYTHON) is missing or older than 3.11: set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -34,7 +35,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $(VENV)/.made-by-make
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input --prefer-binary \
-	  --require-hashes --no-deps -r requirements/dev.txt
+	  --require-hashes --no-deps -r $(LOCK)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-input \
 	  --no-deps --no-build-isolation -e .
 	@touch $@
@@ -50,6 +51,18 @@ test: $(READY) ## the whole test suite, repetitions reduced
 .PHONY: test-full
 test-full: $(READY) ## every count and bound that the suite knows; wants the machine for itself
 	@ROOST_FULL=1 $(RUN) -m pytest $(ARGS)
+
+# Rustic AI wants Python 3.13 and pins of its own, so it has an environment of its own.
+PYTHON313 ?= $(firstword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.13.*/bin/python3) \
+  $(shell command -v python3.13 2>/dev/null))
+RUSTIC_VENV ?= .venv-rustic
+
+.PHONY: test-rustic
+test-rustic: ## Rustic AI's own conformance test and ours of its engine (needs Python 3.13)
+	@$(or $(PYTHON313),false) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || \
+	  { echo "make: no Python 3.13 here, which Rustic AI needs: set PYTHON313=/path/to/python3.13" >&2; exit 1; }
+	@$(MAKE) VENV=$(RUSTIC_VENV) PYTHON=$(PYTHON313) LOCK=requirements/rustic.txt venv
+	@$(RUSTIC_VENV)/bin/python -m pytest tests/rustic $(ARGS)
 
 .PHONY: check check-lint check-types check-layers
 check: check-lint check-types check-layers ; @echo "check: clean" ## lint, format, types, layering
@@ -81,8 +94,10 @@ lock: ## pin and hash the requirements anew (needs uv)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" $(ARGS) pyproject.toml -o requirements/runtime.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" $(ARGS) --all-extras pyproject.toml -o requirements/dev.txt
+	  --custom-compile-command "make lock" $(ARGS) --extra dev pyproject.toml -o requirements/dev.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" $(ARGS) --extra rustic-dev pyproject.toml -o requirements/rustic.txt
 
 .PHONY: clean
 clean: ## remove the environment and every cache
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf $(VENV) $(RUSTIC_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -30,7 +30,12 @@ def asked_for(*extras: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize(
-    ("file", "extras"), [("runtime.txt", ()), ("dev.txt", tuple(PROJECT["optional-dependencies"]))]
+    ("file", "extras"),
+    [
+        ("runtime.txt", ()),
+        ("dev.txt", tuple(e for e in PROJECT["optional-dependencies"] if "rustic" not in e)),
+        ("rustic.txt", ("embedded", "k8s", "metrics", "rustic", "rustic-dev")),
+    ],
 )
 def test_the_lock_pins_what_the_project_asks_for(file, extras):
     pinned = pins((ROOT / "requirements" / file).read_text())
@@ -40,7 +45,7 @@ def test_the_lock_pins_what_the_project_asks_for(file, extras):
         assert requirement.specifier.contains(version, prereleases=True), "run make lock"
 
 
-@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt"])
+@pytest.mark.parametrize("file", ["runtime.txt", "dev.txt", "rustic.txt"])
 def test_the_lock_has_hashes_for_all_and_names_no_place(file):
     lock = (ROOT / "requirements" / file).read_text()
     assert not re.search(r"https?://|file:|--index-url|--find-links|^-|@ ", lock, re.MULTILINE)
@@ -50,7 +55,7 @@ def test_the_lock_has_hashes_for_all_and_names_no_place(file):
 
 def test_help_names_the_targets_of_the_contract():
     listed = make("help").stdout
-    for target in ("demo", "test", "test-full", "check", "bench", "sim", "sim-mutants", "proto"):
+    for target in ("demo", "test", "test-full", "test-rustic", "check", "bench", "sim", "sim-mutants", "proto"):
         assert re.search(rf"^ +make {target} ", listed, re.MULTILINE), target
         assert make("-n", target).returncode == 0
 

@@ -1,0 +1,106 @@
+"""What the tests of the engine share. They run where Rustic AI is: ``make test-rustic``."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from deploy import embedded
+from tests.integration.shell import Running, environment, started
+
+if find_spec("rustic_ai") is None:  # the other environments' tests know nothing of it
+    collect_ignore_glob = ["test_*.py"]
+
+#: Reduced counts, unless the whole is asked for.
+FULL = bool(os.environ.get("ROOST_FULL"))
+ROOT = Path(__file__).parents[2]
+
+
+class RusticCluster:
+    """Host processes over one Redis, another Redis for messages, and this process's view of it."""
+
+    def __init__(self, redis_url: str, messages_url: str, hosts: list[Running]) -> None:
+        self.redis_url = redis_url
+        self.messages_port = int(messages_url.rsplit(":", 1)[1].split("/")[0])
+        self.hosts = hosts
+        self.addresses = [host.wait_for("ready at", 90).split()[-1] for host in hosts]
+
+    def messaging(self):
+        """The messaging config of rusticai-redis."""
+        from rustic_ai.core.messaging import MessagingConfig
+
+        return MessagingConfig(
+            backend_module="rustic_ai.redis.messaging.backend",
+            backend_class="RedisMessagingBackend",
+            backend_config={"redis_client": {"host": "127.0.0.1", "port": self.messages_port}},
+        )
+
+    def guild(self, name: str = ""):
+        from rustic_ai.core.guild.guild import Guild
+
+        return Guild(
+            id=name or f"guild-{uuid.uuid4().hex[:8]}", name="g", description="g",
+            organization_id="org", execution_engine_clz="deploy.rustic.RoostExecutionEngine",
+            messaging_config=self.messaging(),
+        )  # fmt: skip
+
+    def host_pids(self) -> dict[int, Running]:
+        return {host.process.pid: host for host in self.hosts}
+
+
+@contextmanager
+def rustic_cluster(count: int, **settings: str) -> Iterator[RusticCluster]:
+    """``count`` hosts; this process finds them through REDIS_URL for the length of the block."""
+    with ExitStack() as stack:
+        redis, messages = (stack.enter_context(embedded.serve()) for _ in range(2))
+        hosts = [
+            stack.enter_context(
+                started("host", env=environment(
+                    REDIS_URL=redis.url, GRPC_PORT="0", GRPC_BIND="127.0.0.1", LEASE_TTL="3",
+                    HOSTNAME=f"host-{n}", LOG_LEVEL="error", LOG_FORMAT="text",
+                    PRELOAD="rustic_ai.redis.messaging.backend,tests.rustic.agents",
+                ) | settings)
+            )
+            for n in range(count)
+        ]  # fmt: skip
+        before = os.environ.get("REDIS_URL")
+        os.environ["REDIS_URL"] = redis.url
+        try:
+            yield RusticCluster(redis.url, messages.url, hosts)
+        finally:
+            del os.environ["REDIS_URL"]
+            if before is not None:
+                os.environ["REDIS_URL"] = before
+
+
+@pytest.fixture(scope="session")
+def three_hosts() -> Iterator[RusticCluster]:
+    """Three hosts whose agents run in processes; tests leave them serving."""
+    with rustic_cluster(3) as cluster:
+        yield cluster
+
+
+def children_of(pid: int) -> set[int]:
+    """All processes below ``pid``, at any depth."""
+    import psutil
+
+    try:
+        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def wait_for(condition, patience_s: float = 30.0):
+    """The first true value of ``condition()``, or AssertionError."""
+    end_s = time.monotonic() + patience_s
+    while not (found := condition()):
+        assert time.monotonic() < end_s, f"not within {patience_s} s"
+        time.sleep(0.05)
+    return found
