@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -203,6 +204,16 @@ class Generations:
             raise RegistryUnavailable(f"{len(failed)} states are not saved again: {failed[0]}")
 
 
+#: Steps that do nothing more than raise what Generations must hear of.
+_GUARDED = frozenset({
+    "assert_owned", "due_reminders", "drop_reminder", "heartbeat", "load", "locate", "release",
+    "reminder_fired", "renew", "set_reminder", "specs",
+})  # fmt: skip
+
+#: Steps of an actor's owner: they answer False to anyone else.
+_OWNERS = frozenset({"end_durable", "forget", "keep_spec", "save"})
+
+
 class GuardedRegistry:
     """A registry whose errors and claims pass by Generations. All else goes straight through."""
 
@@ -211,7 +222,21 @@ class GuardedRegistry:
         self._generations = generations
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._registry, name)
+        found = getattr(self._registry, name)
+        if name in _OWNERS:
+            return partial(self._as_owner, found)
+        return partial(self._guard, found) if name in _GUARDED else found
+
+    async def _as_owner(self, call: Callable[..., Awaitable[bool]], *args: Any) -> bool:
+        """Refused means that another owns the actor, except while a new generation is being
+        taken up: then it may only not know yet that this host does."""
+        self._generations.check_current()
+        generation = self._registry.generation
+        if await self._guard(call, *args):
+            return True
+        if self._registry.generation != generation or not self._generations.is_current():
+            raise RegistryUnavailable("a new generation began meanwhile")
+        return False
 
     async def _guard(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
         try:
@@ -222,29 +247,6 @@ class GuardedRegistry:
     async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
         self._generations.check_claims()
         return await self._guard(self._registry.claim, me, claims)
-
-    async def release(self, me: str, owned: Sequence[tuple[str, int]]) -> None:
-        await self._guard(self._registry.release, me, owned)
-
-    async def save(self, me: str, actor: str, epoch: int, save_no: int, data: bytes) -> bool:
-        """Refused means that another owns the actor, except while a new generation is being
-        taken up: then it may only not know yet that this host does."""
-        self._generations.check_current()
-        generation = self._registry.generation
-        if await self._guard(self._registry.save, me, actor, epoch, save_no, data):
-            return True
-        if self._registry.generation != generation or not self._generations.is_current():
-            raise RegistryUnavailable("a new generation began while the state was being saved")
-        return False
-
-    async def renew(self, me: str, counter: int) -> Any:
-        return await self._guard(self._registry.renew, me, counter)
-
-    async def heartbeat(self, me: str, load: Any) -> None:
-        await self._guard(self._registry.heartbeat, me, load)
-
-    async def locate(self, actors: Sequence[str]) -> Any:
-        return await self._guard(self._registry.locate, actors)
 
     async def view(self) -> View:
         view = await self._registry.view()

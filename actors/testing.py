@@ -44,6 +44,9 @@ __all__ = ["Cluster", "ClusterConfig", "gateway_of", "open_cluster"]
 
 POLL_S = 0.01
 
+#: What the store takes for the time of day (seconds since 1970) when Trio's clock begins.
+EPOCH_S = 1_700_000_000.0
+
 
 class Cluster:
     """Hosts in memory, and what goes wrong with them. Made by :func:`open_cluster`.
@@ -58,10 +61,9 @@ class Cluster:
         interceptors: Sequence[Interceptor], nursery: trio.Nursery,
     ) -> None:  # fmt: skip
         self.config = config
-        self.store = MemoryStore()
+        self.store = MemoryStore(lambda: EPOCH_S + trio.current_time())
         # Nobody outside this cluster can run its actors: the first claims need not wait.
         self.store.settled = self.store.generation
-        self.store.settled = self.store.generation  # nobody ran anything before it
         self.network = MemoryNetwork(Random(seed), delay_s=config.delay_s)
         self._kinds = tuple(kinds)
         self._interceptors = interceptors

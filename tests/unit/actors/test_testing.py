@@ -71,7 +71,7 @@ async def test_at_the_end_hosts_drain_and_states_are_in_the_store(
     async with actors.testing.open_cluster([Tells], hosts=2) as cluster:
         for host in cluster.hosts:
             await host.ref(Tells, key_owned_by(host, Tells)).add(1)
-    assert len(told) == 2
+    assert told.count(Reason.DRAIN) == 2  # one may first have been offered to a host that left too
     assert len(cluster.store.stored) == 2
     assert cluster.store.view().members == ()
     assert cluster.hosts == []
