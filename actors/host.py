@@ -123,11 +123,12 @@ class Host(Hosting):
         return f"{bind}:{self._server.port}"
 
     def new_record(self) -> Member:
-        config = self.config
+        config, kinds = self.config, self.system.kinds.names()
         return Member(
             host_id=config.host_id or socket.gethostname(), incarnation=new_incarnation(),
-            address=self._address(), weight=config.weight, capacity=config.system.capacity,
-            kinds=self.system.kinds.names(), pod_uid=config.pod_uid, started_unix_s=time.time(),
+            address=self._address(), weight=config.weight if kinds else 0.0,  # it only calls others
+            capacity=config.system.capacity, kinds=kinds, pod_uid=config.pod_uid,
+            started_unix_s=time.time(),
         )  # fmt: skip
 
     def become(self, me: Peer, reason: str) -> None:

@@ -211,10 +211,10 @@ class MemoryHost(Hosting):
         self.system.router.links = self._links
 
     def new_record(self) -> Member:
-        host_id, _, address = self._me
+        (host_id, _, address), kinds = self._me, self.system.kinds.names()
         return Member(
             host_id=host_id, incarnation=f"{host_id}#{next(self._incarnations)}", address=address,
-            capacity=self.system.config.capacity, kinds=self.system.kinds.names(),
+            weight=1.0 if kinds else 0.0, capacity=self.system.config.capacity, kinds=kinds,
         )  # fmt: skip
 
     def become(self, me: Peer, reason: str) -> None:
