@@ -3,11 +3,12 @@ host of this process's own, from which the calls are made. Nothing outlives the 
 
 from __future__ import annotations
 
-import asyncio
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +22,7 @@ from deploy import children, embedded
 APP = "bench.app"
 LEASE_TTL_S = 6.0
 START_S = 60.0
+READY = re.compile(r"^roost host \S+ ready at (\S+)$", re.MULTILINE)
 
 
 class Hosts:
@@ -41,6 +43,18 @@ class Hosts:
         log = (self._folder / f"{name}.log").open("ab")
         command = [sys.executable, "-m", "deploy", "host"]
         self.processes[name] = children.spawn(command, env=env, stdout=log, stderr=log)
+
+    def wait_address(self, name: str) -> str:
+        """Where that host listens, once it does. Blocks."""
+        log = self._folder / f"{name}.log"
+        end_s = time.monotonic() + START_S
+        while time.monotonic() < end_s:
+            if found := re.search(
+                r"^roost host \S+ ready at (\S+)$", log.read_text(), re.MULTILINE
+            ):
+                return found[1]
+            time.sleep(0.02)
+        raise RuntimeError(f"{name} did not come up:\n{self.logs()}")
 
     async def stop(self, name: str) -> None:
         """Drain one host and wait for its end."""
@@ -63,7 +77,7 @@ def hosts(count: int, redis_url: str = "") -> Iterator[Hosts]:
     """``count`` hosts over a Redis: the embedded server, unless a URL is given."""
     with tempfile.TemporaryDirectory() as folder, embedded.serve() as redis:
         if not redis_url:
-            settle(redis.url)
+            _settle(redis.url)
         running = Hosts(redis_url or redis.url, Path(folder))
         try:
             for number in range(count):
@@ -73,10 +87,10 @@ def hosts(count: int, redis_url: str = "") -> Iterator[Hosts]:
             running.kill()
 
 
-def settle(url: str) -> None:
+def _settle(url: str) -> None:
     """Let hosts claim at once at a server of our own that has just started."""
-    with ThreadPoolExecutor() as threads:  # this one may have a loop of its own
-        threads.submit(asyncio.run, embedded.settle(url)).result()
+    with ThreadPoolExecutor(1) as thread:  # the caller's has a loop that runs
+        thread.submit(embedded.settle, url).result()
 
 
 @asynccontextmanager

@@ -14,7 +14,6 @@ import trio
 
 import actors
 from bench.app import Idle
-from bench.cluster import settle
 from bench.report import Report, arguments, finish
 from deploy import embedded
 
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     options = arguments("spawn", __doc__ or "", repeat=5, argv=argv, count=(10_000, "actors"))
     report = Report(f"actors started in one host, {TASKS} at a time")
     with embedded.serve() as server:
-        settle(server.url)
+        embedded.settle(server.url)
         count = options.count // 2 if options.short else options.count
         actors.run(_measure, report, server.url, 3 if options.short else options.repeat, count)
     finish(report, options)
