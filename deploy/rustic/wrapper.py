@@ -33,8 +33,8 @@ class HostedAgent(AgentWrapper):
     def of(cls, packed: bytes) -> HostedAgent:
         """The agent that ``deploy.agent_spec.pack`` packed, not yet started. Raises FieldError."""
         spec = agent_spec.unpack(packed)
-        agent = _field("agent_spec", AgentSpec.model_validate_json, spec.agent_spec)
         _field("agent_spec.class_name", get_agent_class, spec.class_name)
+        agent = _field("agent_spec", AgentSpec.model_validate_json, spec.agent_spec)
         guild = _field("guild_spec", GuildSpec.model_validate_json, spec.guild_spec)
         messaging = _field(
             "messaging_config", MessagingConfig.model_validate_json, spec.messaging_config or b"{}"
