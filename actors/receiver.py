@@ -172,8 +172,10 @@ class Receiver:
             return None
         if target in self._asking:
             self._asking[target].setdefault(key, envelope)
-        elif envelope.version > system.view.version or not may_claim(
-            system.ring, system.me.incarnation, target, envelope.refused
+        elif (
+            envelope.version > system.view.version
+            or not system.is_ready()
+            or not may_claim(system.ring, system.me.incarnation, target, envelope.refused)
         ):
             self._ask(target, key, envelope)
         else:
@@ -213,7 +215,9 @@ class Receiver:
             self._redirect(waiting, where.incarnation)
             return
         for key, envelope in waiting.items():
-            mine = alive or may_claim(system.ring, me, target, envelope.refused)
+            mine = system.is_ready() and (
+                alive or may_claim(system.ring, me, target, envelope.refused)
+            )
             if error is None and mine and target not in system.activations:
                 self._start(target, key, envelope)
             # Refused all the same, since what followed it was dropped: it comes again, in order.

@@ -138,6 +138,7 @@ class Router:
         if (
             target not in system.activations
             and not self.ways.get(target)
+            and system.is_ready()
             and may_claim(system.ring, system.me.incarnation, target, ())
         ):
             kind = system.kinds.hosted(target.kind)
