@@ -97,7 +97,7 @@ class Caller:
                 await self._stream(target, ref)
             case "relay" | "relay tell":
                 await self._relay(what, kind, key, timeout_s)
-            case "stop":
+            case "stop" if kind != "Agent":  # agents may be durable, and stay so
                 await self._system.stop(ref)
             case "durable":
                 await self._spawn_durable()

@@ -337,6 +337,8 @@ class World:
             "replica": lambda: self.server.old_data(0.0),
         }[how]()
         self.server.start(data)
+        if data is not None:
+            self.durables.clear()  # their specs may be among what is lost
 
     def calm_down(self) -> None:
         """All faults end."""
