@@ -177,7 +177,7 @@ def test_a_payload_of_the_full_limit_passes_between_hosts(two_hosts: Cluster) ->
 
 
 def hello(**changes: Any) -> bytes:
-    fields = {
+    fields: dict[str, Any] = {
         "protocol": PROTOCOL_VERSION, "cluster": "default", "host_id": "stranger",
         "incarnation": "stranger-1", "address": "127.0.0.1:1", "target": "",
         "session": "stranger-1-1", "received": 0,

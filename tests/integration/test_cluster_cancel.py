@@ -25,12 +25,12 @@ async def cancel_when_it_runs(sleeper: Any, sleep: Any) -> float:
         nursery.start_soon(sleep)
 
         async def runs() -> bool:
-            return await sleeper.begun() > begun
+            return bool(await sleeper.begun() > begun)
 
         await until("the handler runs", runs)
         nursery.cancel_scope.cancel()
         cancelled_at = time.monotonic()
-    return await sleeper.ended_at() - cancelled_at
+    return float(await sleeper.ended_at()) - cancelled_at
 
 
 @pytest.mark.parametrize("caller", ["a host", "a client of another host"])
@@ -63,7 +63,7 @@ def test_a_deadline_ends_the_handler_though_its_caller_can_say_nothing(two_hosts
         (asking,) = keys_at(system, Sleeper, "host-2", 1)
         (asked,) = keys_at(system, Sleeper, "host-1", 1, prefix="deadline")
         sleeper = system.ref(Sleeper, asked)
-        errors: list[Exception] = []
+        errors: list[actors.ActorError] = []
 
         async def ask() -> None:
             try:

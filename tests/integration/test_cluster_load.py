@@ -13,7 +13,7 @@ from tests.integration.cluster import count, keys_at, open_cluster
 from tests.integration.cluster_app import Caller, Partner
 
 PAIRS = 8
-ASKS = count(200, 2_000)
+ASKS = count(100, 2_000)
 PAYLOAD_BYTES = 500
 
 TINY = [

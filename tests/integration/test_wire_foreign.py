@@ -19,6 +19,7 @@ from grpclib.health.v1.health_pb2 import HealthCheckRequest
 
 import wire
 from tests.fake_gateway import Served, run_bounded, served, serving, until
+from tests.integration.cluster import Host
 from wire._generated.roost import v1
 from wire._generated.rustic_ai.k8s import agent_host
 from wire.errors import RoostError
@@ -37,7 +38,7 @@ def fails(call):
 """
 
 
-async def c_core(it: Served, program: str, stubs: Path) -> Any:
+async def c_core(it: Served | Host, program: str, stubs: Path) -> Any:
     """The JSON that a program prints which speaks grpcio, in a process of its own."""
     done = await trio.run_process(
         [sys.executable, "-c", C_CORE + textwrap.dedent(program), it.address, str(stubs)],
