@@ -25,9 +25,10 @@ from tests.simulation.model.bounds import (
 )
 from tests.simulation.model.invariants import NOT_HIGHER, OLD_SNAPSHOT
 from tests.simulation.model.rules import Rules
-from tests.simulation.model.server import SCRIPTS, denied, is_takeable
+from tests.simulation.model.server import denied, is_takeable, run
 from tests.simulation.model.state import (
     ACTIVE,
+    AGAIN,
     ASSERT,
     BURIED,
     BY_OFFER,
@@ -46,9 +47,9 @@ from tests.simulation.model.state import (
     RESUMING,
     SAVE,
     TO_RESUME,
+    TO_RESUME_LATE,
     Actor,
     Cluster,
-    Host,
     Item,
     Local,
     arrived,
@@ -56,10 +57,12 @@ from tests.simulation.model.state import (
     may_act,
     put,
     sent,
+    sent_numbered,
     up_to_date,
 )
 
 SAVES_MAX = 2  # by one activation
+ASSERTIONS_MAX = 2  # of one activation in flight
 
 
 class Step(NamedTuple):
@@ -92,13 +95,20 @@ def claim(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
     for host, local in enumerate(actor.locals):
         if not may_claim(rules, cluster, host):
             continue
-        item = Item(CLAIM, host, actor.location.epoch, PLAIN, cluster.gen, True)
         if local.mode == IDLE and is_takeable(rules, cluster, actor, host):
-            after = put(sent(actor, item), host, Local(CLAIMING))
-            yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
+            snapshot = local.snapshot if actor.location.owner == host else NONE
+            yield claimed(cluster, actor, host, PLAIN, Local(CLAIMING, snapshot=snapshot))
         elif local.mode == ACTIVE and not rules.own_claim_after_exit:
-            after = sent(actor, item._replace(awaited=False))
-            yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
+            item = Item(CLAIM, host, NONE, PLAIN, cluster.gen)
+            yield Step((host,), FREE_OF_CHARGE, cluster, sent_numbered(actor, item))
+
+
+def claimed(cluster: Cluster, actor: Actor, host: int, reason: int, wait: Local) -> Step:
+    """A claim is sent, naming the location if it is by an offer or to resume."""
+    named = NONE if reason == PLAIN else actor.location.epoch
+    item = Item(CLAIM, host, named, reason, cluster.gen, True)
+    after = put(sent_numbered(actor, item), host, wait)
+    return Step((host, named), FREE_OF_CHARGE, cluster, after)
 
 
 def execute(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
@@ -106,12 +116,21 @@ def execute(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
     for item in dict.fromkeys(actor.flight):
         if item.kind == OFFER or (item.gen != cluster.gen and rules.old_scripts_void):
             continue
-        rest = arrived(actor, item)
-        outcome = SCRIPTS[item.kind](rules, cluster, rest, item)
+        outcome = run(rules, cluster, arrived(actor, item), item)
         what = (KINDS[item.kind], item.inc, item.epoch, item.number)
         yield Step(what, FREE_OF_CHARGE, *outcome)
-        again = sent(outcome.actor, item._replace(awaited=False))
-        yield Step((*what, "and once more later"), REPEAT, outcome.cluster, again, outcome.broken)
+        if item.kind in (SAVE, RELEASE) or not rules.repeats_only_answer:
+            again = sent(outcome.actor, repeated(item, outcome.actor))
+            yield Step(
+                (*what, "and once more later"), REPEAT, outcome.cluster, again, outcome.broken
+            )
+
+
+def repeated(item: Item, actor: Actor) -> Item:
+    """What is resent of a script that has just run: a claim has the epoch of the first time."""
+    if item.kind == CLAIM and actor.location.owner == item.inc:
+        return item._replace(epoch=actor.location.epoch, number=AGAIN, awaited=False)
+    return item._replace(awaited=False)
 
 
 def give_up(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
@@ -119,16 +138,20 @@ def give_up(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
     for host, local in enumerate(actor.locals):
         if local.mode not in (CLAIMING, RESUMING, GRANTED):
             continue
-        yield Step((host,), GIVE_UP, cluster, forsaken(actor, host))
+        if local.snapshot == NONE or local.offered != NONE or rules.adoption_names_offer:
+            yield Step((host,), GIVE_UP, cluster, forsaken(actor, host))
+        else:
+            kept = Local(IDLE, snapshot=local.snapshot)
+            yield Step((host,), GIVE_UP, cluster, forsaken(actor, host, kept))
 
 
-def forsaken(actor: Actor, host: int) -> Actor:
-    """``actor`` when ``host`` no longer waits for its claim."""
+def forsaken(actor: Actor, host: int, after: Local | None = None) -> Actor:
+    """``actor`` when ``host`` no longer waits for its claim, and goes back to where it was."""
     flight = tuple(
         item._replace(awaited=False) if item.awaited and item.inc == host else item
         for item in actor.flight
     )
-    return put(fly(actor, flight), host, denied(actor.locals[host]))
+    return put(fly(actor, flight), host, after or denied(actor.locals[host]))
 
 
 def activate(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
@@ -179,18 +202,13 @@ def offer(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
     for host, local in enumerate(actor.locals):
         if local.mode != ACTIVE or local.gen != cluster.hosts[host].gen:
             continue
-        if not may_move(rules, cluster.hosts[host]):
+        if not may_act(cluster.hosts[host]):
             continue
         for to in others(actor, host):
             after = offered(actor, host, to, local.epoch)
             if not rules.quiesce_before_offer:
                 after = put(after, host, local)
             yield Step((host, to, local.epoch), TRANSFER, cluster, after)
-
-
-def may_move(rules: Rules, host: Host) -> bool:
-    """Rule 9: nothing moves before the host has renewed in the generation that it knows."""
-    return may_act(host) and (host.lease == host.gen or not rules.nothing_moves_before_renewal)
 
 
 def take_offer(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
@@ -200,11 +218,11 @@ def take_offer(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
             continue
         host = cluster.hosts[item.inc]
         current = item.gen == cluster.gen or not rules.old_offers_void
-        if host.gen != cluster.gen or not may_move(rules, host) or not current:
+        if host.gen != cluster.gen or not may_act(host) or not current:
             continue
         script = Item(CLAIM, item.inc, item.epoch, BY_OFFER, cluster.gen, True)
         local = Local(CLAIMING, snapshot=item.number)
-        after = put(sent(arrived(actor, item), script), item.inc, local)
+        after = put(sent_numbered(arrived(actor, item), script), item.inc, local)
         yield Step((item.inc, item.epoch), FREE_OF_CHARGE, cluster, after)
 
 
@@ -219,22 +237,19 @@ def resume(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
         if not rules.resume_raises_epoch:
             after = put(actor, host, Local(ACTIVE, local.epoch, gen=local.gen))
             yield Step((host, local.epoch), FREE_OF_CHARGE, cluster, after)
-        elif actor.location == (host, local.epoch) or names_another(rules, actor, host):
-            reason = TO_RESUME if local.gen == cluster.gen else PLAIN
-            item = Item(CLAIM, host, actor.location.epoch, reason, cluster.gen, True)
-            wait = Local(RESUMING, NONE, local.snapshot, 0, 0, local.epoch, local.gen)
-            after = put(sent(actor, item), host, wait)
-            yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
-
-
-def names_another(rules: Rules, actor: Actor, host: int) -> bool:
-    return actor.location.owner == host and not rules.resume_names_offer
+            continue
+        wait = Local(RESUMING, NONE, local.snapshot, 0, 0, local.epoch, local.gen)
+        if actor.location == (host, local.epoch):
+            reason = TO_RESUME if local.gen == cluster.gen else TO_RESUME_LATE
+            yield claimed(cluster, actor, host, reason, wait)
+        elif not rules.resume_names_offer and is_takeable(rules, cluster, actor, host):
+            yield claimed(cluster, actor, host, PLAIN, wait)
 
 
 def may_resume(rules: Rules, cluster: Cluster, host: int, local: Local) -> bool:
     if local.gen != cluster.gen:
         return may_claim(rules, cluster, host)
-    return cluster.hosts[host].gen == cluster.gen and may_move(rules, cluster.hosts[host])
+    return speaks(cluster, host)
 
 
 def learn_moved(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
@@ -249,15 +264,16 @@ def learn_moved(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
         if known.gen == cluster.gen and may_act(known):
             yield Step((host,), FREE_OF_CHARGE, cluster, put(actor, host, NOT_HERE))
             if not rules.snapshot_void_once_moved and is_takeable(rules, cluster, actor, host):
-                item = Item(CLAIM, host, actor.location.epoch, PLAIN, cluster.gen, True)
-                after = put(sent(actor, item), host, Local(CLAIMING, snapshot=local.snapshot))
-                yield Step((host, item.epoch), FREE_OF_CHARGE, cluster, after)
+                wait = Local(CLAIMING, snapshot=local.snapshot)
+                yield claimed(cluster, actor, host, PLAIN, wait)
 
 
 def save(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
     """Rule 8: an activation saves; each of its saves has the next number."""
     for host, local in enumerate(actor.locals):
         if local.mode != ACTIVE or local.number == SAVES_MAX or not speaks(cluster, host):
+            continue
+        if local.gen != cluster.gen and rules.saves_wait_for_assertion:
             continue
         number = local.number + 1
         item = Item(SAVE, host, local.epoch, number, cluster.gen)
@@ -273,23 +289,26 @@ def speaks(cluster: Cluster, host: int) -> bool:
 def release(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
     """An activation passivates: it exits, then frees its location."""
     for host, local in enumerate(actor.locals):
-        if local.mode == ACTIVE and speaks(cluster, host) and may_move(rules, cluster.hosts[host]):
+        if local.mode == ACTIVE and speaks(cluster, host):
             item = Item(RELEASE, host, local.epoch, NONE, cluster.gen)
             after = put(sent(actor, item), host, NOT_HERE)
             yield Step((host, local.epoch), RELEASING, cluster, after)
 
 
 def assert_running(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:
-    """Rule 9: in a new generation a host asserts what it runs, never what it has quiesced."""
+    """Rule 9: in a new generation a host asserts what it runs, never what it has quiesced; again
+    if it gives up on the first."""
     for host, local in enumerate(actor.locals):
         stated = local.mode == ACTIVE or (
             local.mode == OFFERED and not rules.assertion_of_running_only
         )
         if not stated or local.gen >= cluster.gen or not speaks(cluster, host):
             continue
-        item = Item(ASSERT, host, local.epoch, local.number, cluster.gen)
-        if item not in actor.flight:
-            yield Step((host, local.epoch), FREE_OF_CHARGE, cluster, sent(actor, item))
+        before = sum(1 for item in actor.flight if item.kind == ASSERT and item.inc == host)
+        if before < ASSERTIONS_MAX:
+            item = Item(ASSERT, host, local.epoch, local.number, cluster.gen)
+            cost = GIVE_UP if before else FREE_OF_CHARGE
+            yield Step((host, local.epoch), cost, cluster, sent_numbered(actor, item))
 
 
 def bury_gone(rules: Rules, cluster: Cluster, actor: Actor) -> Steps:

@@ -21,7 +21,7 @@ CHECKED = {
     TWO_ACT: "never two activations of one actor that may act",
     DISPLACED: "who holds a lease of this generation keeps the locations of what it runs",
     NOT_HIGHER: "epochs only grow, so an offered activation never resumes at its old one",
-    WENT_BACK: "nor does an assertion write a lower one",
+    WENT_BACK: "nor is a location written at an epoch below one that has run",
     NOT_NEWEST: "no save is accepted from an activation that is not the newest",
     OLDER_SAVE: "nor one older than what is stored",
     OLD_SNAPSHOT: "no activation begins from a snapshot older than an accepted save",

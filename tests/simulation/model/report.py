@@ -83,7 +83,8 @@ def search_mutant(name: str, deadline_s: float) -> Report:
     trace = list(tell(space, found)) if found.broken else []
     mutant = MUTANTS[name]
     expected = found.broken == mutant.breaks
-    return Report(f"without {name}", mutant.bounds.as_dict(), found, trace, expected)
+    without = " and ".join((name, *mutant.off))
+    return Report(f"without {without}", mutant.bounds.as_dict(), found, trace, expected)
 
 
 def lines(report: Report, with_trace: bool) -> Iterator[str]:

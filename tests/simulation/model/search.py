@@ -70,27 +70,32 @@ def recoveries(space: Space, state: int) -> list[int]:
     return found
 
 
-def explore(space: Space, deadline_s: float) -> tuple[Found, Parents]:
-    """All states within the bounds, or up to the first broken promise or ``deadline_s``."""
+def explore(space: Space, deadline_s: float, overlook: str = "") -> tuple[Found, Parents]:
+    """All states within the bounds, or up to the first broken promise or ``deadline_s``.
+
+    ``overlook``: a promise that steps may break, to see what else comes of it.
+    """
     began = time.monotonic()
     found, parents = Found(), {space.start: 0}
     level = [space.start]
     while level and not found.broken and time.monotonic() - began < deadline_s:
-        level = expand(space, level, parents, found)
+        level = expand(space, level, parents, found, overlook)
         found.depth += 1
     found.exhausted = not level and not found.broken
     found.states, found.search_s = len(parents), time.monotonic() - began
     return found, parents
 
 
-def expand(space: Space, level: list[int], parents: Parents, found: Found) -> list[int]:
+def expand(
+    space: Space, level: list[int], parents: Parents, found: Found, overlook: str
+) -> list[int]:
     """The new states next to ``level``; stops early at a broken promise."""
     fresh: list[int] = []
     for state in level:
         ahead = successors(space, state)
         found.transitions += len(ahead)
         for after, broken in ahead:
-            if broken:
+            if broken and broken != overlook:
                 found.broken, found.by_step = broken, True
                 found.path = path_to(parents, state)
                 return fresh
@@ -156,12 +161,20 @@ def check(
     rules: Rules = PROTOCOL,
     *,
     fine: bool = False,
-    liveness: bool = True,
+    overlook: str = "",
     deadline_s: float = 900.0,
 ) -> tuple[Found, Space]:
     """Search one configuration. The result is a proof within the bounds only if ``exhausted``."""
+    space = Space(hosts, actors, bounds, rules, fine)
     with collector_paused():
-        return check_paused(Space(hosts, actors, bounds, rules, fine), liveness, deadline_s)
+        found, parents = explore(space, deadline_s, overlook)
+        if found.exhausted:
+            began = time.monotonic()
+            stuck = find_stuck(space, parents)
+            if stuck:
+                found.broken, found.path = STUCK, path_to(parents, stuck)
+            found.liveness_s = time.monotonic() - began
+    return found, space
 
 
 @contextmanager
@@ -174,15 +187,3 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def check_paused(space: Space, liveness: bool, deadline_s: float) -> tuple[Found, Space]:
-    found, parents = explore(space, deadline_s)
-    if liveness and found.exhausted:
-        began = time.monotonic()
-        stuck = find_stuck(space, parents)
-        if stuck:
-            found.broken = STUCK
-            found.path = path_to(parents, stuck)
-        found.liveness_s = time.monotonic() - began
-    return found, space

@@ -13,6 +13,7 @@ from tests.simulation.model.rules import Rules
 from tests.simulation.model.shape import epochs_of
 from tests.simulation.model.state import (
     ACTIVE,
+    AGAIN,
     ASSERT,
     BURIED,
     BY_OFFER,
@@ -28,12 +29,14 @@ from tests.simulation.model.state import (
     PLAIN,
     RELEASE,
     SAVE,
+    TO_RESUME_LATE,
     Actor,
     Cluster,
     Item,
     Local,
     Location,
     Saved,
+    fly,
     membership,
     put,
 )
@@ -62,14 +65,13 @@ def next_epoch(rules: Rules, cluster: Cluster, actor: Actor, inc: int) -> int:
 
 def is_granted(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> bool:
     """Rules 5 and 7: a free location, mine, a dead holder's, or the one that was offered."""
-    owner, epoch = actor.location
     if membership(cluster, actor, item.inc) != LIVE:
         return False
-    if item.epoch != epoch:
-        if item.number == BY_OFFER:
-            return not rules.transfer_names_offer
-        return owner == item.inc and not rules.own_claim_names_epoch
-    return item.number != PLAIN or is_takeable(rules, cluster, actor, item.inc)
+    if item.number in (PLAIN, AGAIN):
+        return is_takeable(rules, cluster, actor, item.inc)
+    if item.number == BY_OFFER and not rules.transfer_names_offer:
+        return True
+    return actor.location.epoch == item.epoch
 
 
 def is_takeable(rules: Rules, cluster: Cluster, actor: Actor, inc: int) -> bool:
@@ -89,11 +91,13 @@ def denied(local: Local) -> Local:
 
 def run_claim(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
     """Rule 5: the location becomes (incarnation, higher epoch), or stays and the claim fails."""
-    granted = is_granted(rules, cluster, actor, item)
+    granted, broken = is_granted(rules, cluster, actor, item), ""
     if granted:
-        epoch = next_epoch(rules, cluster, actor, item.inc)
+        again = item.number == AGAIN
+        epoch = item.epoch if again else next_epoch(rules, cluster, actor, item.inc)
+        broken = WENT_BACK if epoch < actor.top else ""
         actor = actor._replace(location=Location(item.inc, epoch))
-        if item.number == PLAIN and cluster.gen > 0:
+        if item.number in (PLAIN, TO_RESUME_LATE) and cluster.gen > 0:
             cluster = cluster._replace(closed=True)
     if item.awaited:
         local = actor.locals[item.inc]
@@ -103,7 +107,7 @@ def run_claim(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outco
             else denied(local)
         )
         actor = put(actor, item.inc, after)
-    return Outcome(cluster, actor)
+    return Outcome(cluster, actor, broken)
 
 
 def run_save(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
@@ -132,7 +136,7 @@ def run_release(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Out
 def run_assert(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
     """Rule 9: what runs is written into the new generation, unless a higher epoch is there."""
     inc, epoch = item.inc, item.epoch
-    here = inc < GONE and is_asserting(actor.locals[inc], epoch, cluster.gen)
+    here = inc < GONE and is_awaited(actor, item, cluster.gen)
     if not takes_assertion(rules, cluster, actor, item):
         return Outcome(cluster, put(actor, inc, NOT_HERE) if here else actor)
     if here:
@@ -142,20 +146,37 @@ def run_assert(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outc
     return Outcome(cluster, actor._replace(location=Location(inc, epoch), saved=saved), broken)
 
 
-def is_asserting(local: Local, epoch: int, gen: int) -> bool:
-    """Whether the host still waits for an answer to this assertion."""
-    return local.mode in RUNS and local.epoch == epoch and local.gen < gen
+def is_awaited(actor: Actor, item: Item, gen: int) -> bool:
+    """Whether the host waits for this assertion's answer, not for a later one's."""
+    local = actor.locals[item.inc]
+    later = any(other.kind == ASSERT and other.inc == item.inc for other in actor.flight)
+    return local.mode in RUNS and local.epoch == item.epoch and local.gen < gen and not later
 
 
 def takes_assertion(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> bool:
-    """Only of who has not renewed in this generation yet, and before anybody has claimed in it:
-    a free location forgets its epoch, so a late assertion could not be told from a timely one."""
-    known = membership(cluster, actor, item.inc)
-    if known == BURIED or (known == LIVE and rules.assertion_ends_at_renewal):
+    """Not of the dead, and not once anybody has claimed: a free location forgets its epoch, so a
+    late assertion could not be told from a timely one."""
+    if membership(cluster, actor, item.inc) == BURIED:
         return False
     if cluster.closed and rules.assertion_ends_at_claim:
         return False
     return item.epoch >= actor.location.epoch or not rules.assertion_compares_epoch
+
+
+def run(rules: Rules, cluster: Cluster, actor: Actor, item: Item) -> Outcome:
+    """Run ``item``, which is no longer in flight. Claims and assertions void those before them."""
+    if item.kind in (CLAIM, ASSERT) and rules.claims_numbered:
+        actor = without_overtaken(actor, item)
+    return SCRIPTS[item.kind](rules, cluster, actor, item)
+
+
+def without_overtaken(actor: Actor, item: Item) -> Actor:
+    flight = tuple(
+        other
+        for other in actor.flight
+        if other.inc != item.inc or other.kind not in (CLAIM, ASSERT) or other.order >= item.order
+    )
+    return actor if flight == actor.flight else fly(actor, flight)
 
 
 SCRIPTS: dict[int, Script] = {

@@ -13,6 +13,7 @@ from tests.simulation.model.state import (
     CLAIM,
     GONE,
     NONE,
+    NOT_HERE,
     OFFER,
     SAVE,
     Actor,
@@ -32,10 +33,11 @@ def epochs_of(actor: Actor) -> set[int]:
     if copy is not None:
         epochs.add(copy[0].epoch)
         epochs.add(copy[1].epoch)
-    for mode, epoch, snapshot, _, _, offered, _ in locals_:
-        if mode:
+    for local in locals_:
+        if local is not NOT_HERE:
+            _, epoch, snapshot, _, _, offered, _ = local
             epochs.update((epoch, snapshot, offered))
-    for kind, _, epoch, number, _, _ in flight:
+    for kind, _, epoch, number, _, _, _ in flight:
         epochs.add(epoch)
         if kind == OFFER:
             epochs.add(number)
@@ -47,7 +49,23 @@ def shaped(actor: Actor, prune: bool) -> Actor:
     if prune and actor.flight:
         flight = tuple(item for item in actor.flight if not is_dead_letter(actor, item))
         actor = actor if flight == actor.flight else fly(actor, flight)
-    return with_flight_sorted(with_gone_renumbered(with_epochs_ranked(actor)))
+    actor = with_orders_ranked(with_epochs_ranked(actor))
+    return with_flight_sorted(with_gone_renumbered(actor))
+
+
+def with_orders_ranked(actor: Actor) -> Actor:
+    """Number each sender's claims and assertions in flight from 0."""
+    if not any(item.order for item in actor.flight):
+        return actor
+    ordered = {(item.inc, item.order) for item in actor.flight if item.kind in (CLAIM, ASSERT)}
+    rank = {
+        (inc, order): sum(1 for other in ordered if other[0] == inc and other[1] < order)
+        for inc, order in ordered
+    }
+    flight = tuple(
+        item._replace(order=rank.get((item.inc, item.order), 0)) for item in actor.flight
+    )
+    return fly(actor, flight)
 
 
 def is_dead_letter(actor: Actor, item: Item) -> bool:
@@ -56,7 +74,7 @@ def is_dead_letter(actor: Actor, item: Item) -> bool:
     The location that it names is gone for good once a higher epoch is there, unless something
     still runs at the old one, or was, and may be asserted (rule 9).
     """
-    kind, inc, epoch, number, _, awaited = item
+    kind, inc, epoch, number, _, awaited, _ = item
     if awaited:
         return False
     if inc >= GONE and actor.members[inc - GONE] == BURIED and kind in (CLAIM, ASSERT):
@@ -97,8 +115,9 @@ def ranked_local(local: Local, rank: dict[int, int]) -> Local:
 
 
 def ranked_item(item: Item, rank: dict[int, int]) -> Item:
-    kind, inc, epoch, number, gen, awaited = item
-    return Item(kind, inc, rank[epoch], rank[number] if kind == OFFER else number, gen, awaited)
+    kind, inc, epoch, number, gen, awaited, order = item
+    number = rank[number] if kind == OFFER else number
+    return Item(kind, inc, rank[epoch], number, gen, awaited, order)
 
 
 def located(location: Location, rank: dict[int, int]) -> Location:
@@ -127,8 +146,8 @@ def renumbered(actor: Actor, names: dict[int, int]) -> Actor:
         return Location(names.get(location.owner, location.owner), location.epoch)
 
     def sent_by(item: Item) -> Item:
-        kind, inc, epoch, number, gen, awaited = item
-        return Item(kind, names.get(inc, inc), epoch, number, gen, awaited)
+        kind, inc, epoch, number, gen, awaited, order = item
+        return Item(kind, names.get(inc, inc), epoch, number, gen, awaited, order)
 
     location, saved, copy, top, locals_, flight, members = actor
     copy = copy and (of(copy[0]), copy[1])

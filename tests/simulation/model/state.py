@@ -99,16 +99,18 @@ NOT_HERE = Local(IDLE)
 CLAIM, OFFER, SAVE, RELEASE, ASSERT = range(5)
 KINDS = ("claim", "offer", "save", "release", "assert")
 
-# Why a claim is made: by its message (held back in a new generation), by an offer, to resume.
-PLAIN, BY_OFFER, TO_RESUME = 1, 2, 3
+# Why a claim is made: for a message, by an offer, to resume one's own offer, to resume one of an
+# older generation. Or it has run before, and was granted (only when a rule is off).
+PLAIN, BY_OFFER, TO_RESUME, TO_RESUME_LATE, AGAIN = range(1, 6)
 
 
 class Item(NamedTuple):
     """A script on its way to the server, or an offer on its way to host ``inc``.
 
-    ``epoch``: of the location that a claim names (0: a free one), or of the sender's activation;
+    ``epoch``: of the location that a claim names (0: none), or of the sender's activation;
     ``number``: the save's, the epoch of the offer's snapshot, or a claim's reason; ``awaited``: the
-    sender still waits for the reply (claims only).
+    sender still waits for the reply (claims only); ``order``: among the sender's claims and
+    assertions in flight, in which they were sent.
     """
 
     kind: int
@@ -117,6 +119,7 @@ class Item(NamedTuple):
     number: int
     gen: int
     awaited: bool = False
+    order: int = 0
 
 
 class Actor(NamedTuple):
@@ -150,6 +153,12 @@ def fly(actor: Actor, flight: tuple[Item, ...]) -> Actor:
 
 def sent(actor: Actor, item: Item) -> Actor:
     return fly(actor, (*actor.flight, item))
+
+
+def sent_numbered(actor: Actor, item: Item) -> Actor:
+    """A claim or assertion is sent: it comes after all others of its sender."""
+    before = [other.order for other in actor.flight if other.inc == item.inc]
+    return sent(actor, item._replace(order=max(before, default=-1) + 1))
 
 
 def arrived(actor: Actor, item: Item) -> Actor:
