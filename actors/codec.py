@@ -106,7 +106,10 @@ def _is_named(content: int, payload: bytes) -> bool:
 class Signature:
     """The argument list and the result of one handler, as bytes and as values."""
 
-    __slots__ = ("_exact", "_hooks", "_named", "_names", "_positional", "_types", "result", "where")
+    __slots__ = (
+        "_by_position", "_exact", "_hooks", "_named", "_names", "_positional", "_types", "result",
+        "where",
+    )  # fmt: skip
 
     def __init__(self, kind: str, spec: HandlerSpec, hints: dict[str, Any], hooks: Hooks) -> None:
         self.where = f"{kind}.{spec.name.replace('$', 'on_')}"
@@ -114,6 +117,10 @@ class Signature:
         self._names = [p.name for p in spec.parameters]
         self._types = [
             (p.name, hints.get(p.name, Any), p.default is not p.empty) for p in spec.parameters
+        ]
+        #: Parameters that the handler takes by position alone, and what stands in for absent ones.
+        self._by_position = [
+            (p.name, p.default) for p in spec.parameters if p.kind is p.POSITIONAL_ONLY
         ]
         keyword_only = any(p.kind is p.KEYWORD_ONLY for p in spec.parameters)
         self._exact: Decoder | None = None
@@ -151,7 +158,8 @@ class Signature:
                 return self._exact.decode(content, payload), _NO_KWARGS
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 pass  # defaults, names or a mistake: the slower way tells which
-        return (), self._decode_by_name(content, payload)
+        named = self._decode_by_name(content, payload)
+        return tuple(named.pop(name, default) for name, default in self._by_position), named
 
     def _decode_by_name(self, content: int, payload: bytes) -> dict[str, Any]:
         named = _is_named(content, payload)

@@ -57,6 +57,9 @@ class Kit(Actor):
     async def keyword_only(self, a: int, *, b: str = "x", c: int) -> None: ...
 
     @handler
+    async def positional_only(self, a: int = 1, b: int = 2, /, c: int = 3) -> None: ...
+
+    @handler
     async def nothing(self) -> None: ...
 
     @handler
@@ -159,6 +162,14 @@ def test_what_is_left_out_is_left_to_the_default(a: int, b: str, c: float, given
     assert received("with_default", sent("with_default", **expected)) == expected
     mixed = dict(list(expected.items())[1:])
     assert received("with_default", sent("with_default", a, **mixed)) == expected
+
+
+def test_positional_only_parameters_keep_their_defaults_and_may_be_named_by_the_caller() -> None:
+    assert received("positional_only", sent("positional_only")) == {"a": 1, "b": 2}
+    assert received("positional_only", sent("positional_only", 5)) == {"a": 5, "b": 2}
+    assert received("positional_only", sent("positional_only", b=5, c=6)) == {
+        "a": 1, "b": 5, "c": 6,
+    }  # fmt: skip
 
 
 def test_keyword_only_parameters_may_come_by_name_alone() -> None:
