@@ -590,4 +590,12 @@ def _actor_error(exc: Exception) -> RoostError:
     text = "".join(traceback.format_exception(exc))
     if len(text) > 8_000:
         text = text[:2_000] + "\n...\n" + text[-6_000:]
-    return ActorError(str(exc)[:4_000], {"type": type(exc).__name__, "traceback": text})
+    return ActorError(_message(exc)[:4_000], {"type": type(exc).__name__, "traceback": text})
+
+
+def _message(exc: BaseException) -> str:
+    """A group's own message says nothing of what went wrong: that of its members does."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return str(exc)
+    inside = "; ".join(f"{type(each).__name__}: {_message(each)}" for each in exc.exceptions)
+    return f"{exc} [{inside}]"

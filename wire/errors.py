@@ -40,9 +40,17 @@ class OutcomeUnknown(RoostError):
 
 
 class ActorError(RoostError):
-    """The handler itself raised. ``type_name``, ``message`` and ``remote_traceback`` tell what."""
+    """The handler itself raised. ``type_name``, ``message`` and ``remote_traceback`` tell what.
+
+    Printed with its traceback, it shows that of the handler too.
+    """
 
     code = "actor_error"
+
+    def __init__(self, message: str = "", details: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, details)
+        if self.remote_traceback:
+            self.add_note(f"\nraised in the actor:\n{self.remote_traceback.rstrip()}")
 
     @property
     def type_name(self) -> str:

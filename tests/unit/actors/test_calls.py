@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -45,6 +46,11 @@ class Worker(Actor):
     @handler
     async def fail(self, text: str) -> None:
         raise LookupError(text)
+
+    @handler
+    async def fail_in_nursery(self, text: str) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.fail, text)
 
     @handler
     async def fail_in_cleanup(self) -> None:
@@ -222,6 +228,26 @@ async def test_what_a_handler_raises_reaches_its_caller_by_name_and_traceback(
         assert "in fail" in caught.value.remote_traceback
         assert caught.value.may_have_run
         assert await ref.hi() == "hi"
+
+
+async def test_an_uncaught_actor_error_prints_the_handlers_traceback(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        with pytest.raises(actors.ActorError) as caught:
+            await system.ref(Worker, "a").fail("no such thing")
+        printed = "".join(traceback.format_exception(caught.value))
+        assert "raised in the actor:" in printed
+        assert "LookupError: no such thing" in printed.splitlines()
+
+
+async def test_a_group_that_a_handler_raises_names_what_is_in_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        with pytest.raises(actors.ActorError, match="LookupError: lost") as caught:
+            await system.ref(Worker, "a").fail_in_nursery("lost")
+        assert caught.value.type_name == "ExceptionGroup"
 
 
 async def test_a_result_that_is_not_what_the_handler_declares_is_the_actors_error(
