@@ -158,7 +158,10 @@ def state_type_of(cls: type) -> type[msgspec.Struct] | None:
 
 
 def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
-    """Make ``cls`` ready; raises TypeError for annotations that cannot be resolved."""
+    """Make ``cls`` ready; raises TypeError for what is no actor class, and for annotations that
+    cannot be resolved."""
+    if not (isinstance(cls, type) and hasattr(cls, "__roost_kind__")):
+        raise TypeError(f"{cls!r} is no actor class: give a subclass of actors.Actor")
     name = cls.__roost_kind__
     try:
         actor_id(name, "x")
@@ -196,9 +199,38 @@ def _hook_spec(name: str, function: Callable[..., Any]) -> HandlerSpec:
 
 def _signature(kind: str, cls: type, spec: HandlerSpec, hooks: Hooks) -> Signature:
     try:
-        return Signature(kind, spec, _hints(spec.function, cls), hooks)
+        return Signature(kind, spec, _hints_within(cls, spec.function), hooks)
     except TypeError as exc:
         raise TypeError(f"{cls.__qualname__}.{spec.name}: {exc}") from exc
+
+
+def _hints_within(cls: type, function: Callable[..., Any]) -> dict[str, Any]:
+    """The hints of a function of ``cls``, with what ``cls`` fills its generic bases with."""
+    owner = next((b for b in cls.__mro__ if any(v is function for v in vars(b).values())), cls)
+    arguments = _type_arguments(cls).get(owner, {})
+    return {name: _filled(hint, arguments) for name, hint in _hints(function, cls).items()}
+
+
+def _type_arguments(cls: type) -> dict[Any, dict[Any, Any]]:
+    """For each generic base of ``cls``: what stands for its type variables."""
+    found: dict[Any, dict[Any, Any]] = {}
+    for klass in cls.__mro__:
+        for base in vars(klass).get("__orig_bases__", ()):
+            origin = typing.get_origin(base)
+            variables = getattr(origin, "__parameters__", ())
+            given = (_filled(hint, found.get(klass, {})) for hint in typing.get_args(base))
+            found.setdefault(origin, dict(zip(variables, given, strict=False)))
+    return found
+
+
+def _filled(hint: Any, arguments: dict[Any, Any]) -> Any:
+    """``hint`` with type variables replaced, as far as ``arguments`` knows them."""
+    if isinstance(hint, typing.TypeVar):
+        return arguments.get(hint, hint)
+    variables = getattr(hint, "__parameters__", ())
+    if not variables or isinstance(hint, type):
+        return hint
+    return hint[tuple(arguments.get(variable, variable) for variable in variables)]
 
 
 def _hints(thing: Any, cls: type | None = None) -> dict[str, Any]:

@@ -64,11 +64,18 @@ class Ref:
             raise AttributeError(name)
         spec = self._kind.handlers.get(name)
         if spec is None:
-            raise AttributeError(
-                f"{self._kind.name} has no handler {name!r}; it has {self._kind.handler_names()}"
-            )
+            raise AttributeError(self._no_handler(name))
         bound: type[BoundAsk | BoundStream] = BoundStream if spec.mode is Mode.STREAM else BoundAsk
         return bound(self, spec, self._timeout_s, None)
+
+    def _no_handler(self, name: str) -> str:
+        kind = self._kind
+        if hasattr(kind.cls, name):
+            return (
+                f"{kind.name}.{name} is no handler, so only the actor itself may use it (mark a "
+                f"method with @handler); {kind.name} has {kind.handler_names()}"
+            )
+        return f"{kind.name} has no handler {name!r}; it has {kind.handler_names()}"
 
     def __copy__(self) -> Self:
         return self
@@ -119,6 +126,9 @@ class _Bound:
         """See actors.handlers.Method.with_options."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         return type(self)(self._ref, self._spec, timeout_s, headers or self._headers)
+
+    def __repr__(self) -> str:
+        return f"<{self._ref._id}.{self._spec.name}>"
 
     def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         payload = self._spec.signature.encode(args, kwargs)

@@ -107,7 +107,8 @@ class System:
     def ref(self, kind: type[A], key: str) -> A:
         """A handle on the actor ``key`` of that class, typed as the class. Starts nothing.
 
-        Raises InvalidArgument for an illegal key.
+        Raises InvalidArgument for an illegal key, and TypeError for what is no actor class (by
+        names alone: :meth:`ask`).
         """
         return cast(A, Ref(self, self.kinds.of(kind), actor_id(kind.__roost_kind__, key)))
 

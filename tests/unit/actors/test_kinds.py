@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 import pytest
@@ -80,6 +81,82 @@ def test_handlers_are_inherited_overridden_and_hidden() -> None:
             assert await system.ref(Sub, "a").one() == 11
             with pytest.raises(actors.UnknownKind, match=r"it has \['one'\]"):
                 await system.ask("HandlersSub/a", "two")
+
+    trio.run(main)
+
+
+def test_a_method_that_is_no_handler_says_so_on_a_ref() -> None:
+    class Sub(Actor):
+        async def inner(self) -> int:
+            return 1
+
+        @handler
+        async def outer(self) -> int:
+            return await self.inner()
+
+    async def main() -> None:
+        async with actors.open_system() as system:
+            with pytest.raises(AttributeError, match=r"Sub\.inner is no handler.*\['outer'\]"):
+                await system.ref(Sub, "a").inner()
+
+    trio.run(main)
+
+
+def test_a_ref_needs_an_actor_class() -> None:
+    async def main() -> None:
+        async with actors.open_system() as system:
+            for wrong in ("Counter", int, Actor):
+                with pytest.raises(TypeError, match="is no actor class: give a subclass of"):
+                    system.ref(wrong, "a")  # type: ignore[type-var]
+
+    trio.run(main)
+
+
+class _Point(msgspec.Struct):
+    x: int
+
+
+T = TypeVar("T")
+
+
+class _Box(Actor, Generic[T]):
+    def __init__(self) -> None:
+        self.items: list[T] = []
+
+    @handler
+    async def put(self, item: T, more: list[T] | None = None) -> T:
+        self.items += [item, *(more or ())]
+        return self.items[-1]
+
+    @handler
+    async def all(self) -> AsyncIterator[T]:
+        for item in self.items:
+            yield item
+
+
+class _Lists(_Box[list[T]], Generic[T]):
+    """Its T is another than that of _Box."""
+
+
+class _PointBox(_Box[_Point]):
+    pass
+
+
+class _PointLists(_Lists[_Point]):
+    pass
+
+
+def test_handlers_of_a_generic_base_take_what_the_subclass_fills_it_with() -> None:
+    one, two = _Point(1), _Point(2)
+
+    async def main() -> None:
+        async with actors.open_system() as system:
+            box = system.ref(_PointBox, "a")
+            assert await box.put(one, [two]) == two
+            assert [item async for item in box.all()] == [one, two]
+            with pytest.raises(actors.InvalidArgument, match="argument 'item'"):
+                await box.put("text")  # type: ignore[arg-type]
+            assert await system.ref(_PointLists, "a").put([one, two]) == [one, two]
 
     trio.run(main)
 
