@@ -24,19 +24,26 @@ PROTO = ROOT / "wire" / "proto" / "rustic_ai" / "k8s" / "agent_host.proto"
 Status = grpc.StatusCode
 
 
-@pytest.fixture(scope="module")
-def stubs(tmp_path_factory):
+def compiled(folder: Path):
     """(messages, services) as grpcio's own compiler makes them from the .proto."""
-    folder = tmp_path_factory.mktemp("stubs")
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO.parent}",
-         f"--python_out={folder}", f"--grpc_python_out={folder}", str(PROTO)], check=True,
+        [
+            sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO.parent}",
+            f"--python_out={folder}", f"--grpc_python_out={folder}", str(PROTO),
+        ],
+        check=True,
     )  # fmt: skip
     sys.path.insert(0, str(folder))
     import agent_host_pb2
     import agent_host_pb2_grpc
 
-    yield agent_host_pb2, agent_host_pb2_grpc
+    return agent_host_pb2, agent_host_pb2_grpc
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agent-stubs")
+    yield compiled(folder)
     sys.path.remove(str(folder))
 
 

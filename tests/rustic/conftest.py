@@ -19,7 +19,7 @@ if find_spec("rustic_ai") is None:  # the other environments' tests know nothing
     collect_ignore_glob = ["test_*.py"]
 
 #: Reduced counts, unless the whole is asked for.
-FULL = bool(os.environ.get("ROOST_FULL"))
+FULL = bool(os.environ.get("ROOST_FULL") or os.environ.get("ROOST_TEST_FULL"))
 ROOT = Path(__file__).parents[2]
 
 
