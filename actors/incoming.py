@@ -135,6 +135,10 @@ class InCall:
     def is_admitted(self) -> None:
         """The mailbox has taken the message, and the actor is this host's."""
 
+    def told_by(self) -> Sender | None:
+        """Who sent it from this host, if nobody waits for it any more: a tell that was taken."""
+        return None
+
 
 class LocalInCall(InCall):
     """A message from this very host: its caller's half is an object at hand."""
@@ -151,6 +155,9 @@ class LocalInCall(InCall):
 
     def is_admitted(self) -> None:
         self.out.accepted()
+
+    def told_by(self) -> Sender | None:
+        return self.out.sender if self.mode == Mode.TELL and self.out.done else None
 
     def _reply(self, content: int, payload: bytes) -> None:
         self.out.finished(content, payload)
@@ -177,6 +184,9 @@ class LocalTell(InCall):
             activation, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers
         )
         self.sender = sender
+
+    def told_by(self) -> Sender | None:
+        return self.sender
 
 
 class RemoteInCall(InCall):

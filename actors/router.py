@@ -182,15 +182,17 @@ class Router:
         self.receiver.turn_away(activation, location)
         calls: list[Call] = []
         for waiting in activation.take_waiting():
-            if isinstance(waiting, LocalInCall):
-                calls.append(waiting.out)
-            elif isinstance(waiting, LocalTell):
+            if waiting.done:
+                continue
+            sender = waiting.told_by()
+            if sender is not None:
                 calls.append(
                     self._tell(
-                        waiting.sender, activation.id, waiting.method, waiting.payload,
-                        waiting.headers,
+                        sender, activation.id, waiting.method, waiting.payload, waiting.headers
                     )
-                )  # fmt: skip
+                )
+            elif isinstance(waiting, LocalInCall):
+                calls.append(waiting.out)
             elif activation.epoch:
                 waiting.fail(NotDelivered(f"{activation.id} has left this host"))
             else:
