@@ -122,7 +122,7 @@ async def serve(
     """Host ``kinds`` until told to stop, then drain. A second signal ends the process at once."""
     asked, started = trio.Event(), trio.Event()
     cluster = host_watch.find_cluster(settings)
-    host_watch.check_identity(settings, cluster)
+    host_watch.prepare(settings, cluster)
     metrics = await _open_metrics(settings)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:

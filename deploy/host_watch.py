@@ -9,6 +9,7 @@ import socket
 
 import actors
 from deploy.settings import Settings
+from deploy.watch.api import load_client
 from deploy.watch.config import ApiServer, NoCluster, WatchConfig, find_api, find_namespace
 from deploy.watch.keeper import Keeper, buried_by_counter
 from deploy.watch.service import run_watch
@@ -28,13 +29,15 @@ def find_cluster(settings: Settings) -> ApiServer | NoCluster:
     return find_api(os.environ, settings.k8s_api)
 
 
-def check_identity(settings: Settings, cluster: ApiServer | NoCluster) -> None:
-    """In a cluster, tell what is missing of who this pod is.
+def prepare(settings: Settings, cluster: ApiServer | NoCluster) -> None:
+    """In a cluster, load its client and tell what is missing of who this pod is.
 
-    Raises ConfigError where other pods could not reach it.
+    Call it before there is a lease: the client takes a second or more to load, and nothing else
+    runs meanwhile. Raises ConfigError where other pods could not reach this one.
     """
     if isinstance(cluster, NoCluster):
         return
+    load_client()
     if not settings.pod_ip and settings.grpc_bind in ANY_ADDRESS:
         log.warning(
             "POD_IP is not set (from status.podIP): other pods are told this machine's own "

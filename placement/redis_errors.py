@@ -44,7 +44,10 @@ def translated(address: str) -> Iterator[None]:
 def _translate(exc: Exception, address: str) -> RegistryError:
     text = str(exc) or type(exc).__name__
     if isinstance(exc, _MISCONFIGURED) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-        return RegistryMisconfigured(f"Redis at {address} refuses the credentials: {text}")
+        return RegistryMisconfigured(
+            f"Redis at {address} refuses the credentials ({text}): set REDIS_PASSWORD, or user and "
+            "password in REDIS_URL"
+        )
     if isinstance(exc, _OUT_OF_REACH) or any(word in text for word in _UNAVAILABLE):
         return RegistryUnavailable(f"Redis at {address}: {text}")
     if "compiling script" in text:

@@ -22,6 +22,10 @@ PEER = "roost.v1.Peer"
 #: Health of the agent host: its clients show no token, and want an answer while the host drains.
 AGENT_HEALTH = "/rustic_ai.k8s.agent_host.AgentHostService/Health"
 
+#: Services, and paths of single methods, that anyone may call at any time, token or not. They
+#: tell how the host does and nothing of its actors.
+OPEN_TO_ALL = frozenset({HEALTH, AGENT_HEALTH})
+
 _HandlerFn = Callable[[Any], Awaitable[None]]
 
 
@@ -29,7 +33,7 @@ class Front:
     """Guards services: who may call, whether new calls are taken, and how errors leave.
 
     ``token``: what callers must show as ``authorization: Bearer TOKEN`` ("": nothing), on every
-    service but health and the agent host's Health. ``mutual``: hosts show certificates, so
+    service but :data:`OPEN_TO_ALL`. ``mutual``: hosts show certificates, so
     ``roost.v1.Peer`` wants one instead of the token.
     """
 
@@ -71,7 +75,7 @@ class Front:
 
     def _guard(self, path: str, handler: Handler) -> Handler:
         service, serve = path.split("/")[1], handler.func
-        if service == HEALTH or path == AGENT_HEALTH:
+        if OPEN_TO_ALL & {service, path}:
             admit = _anyone
         elif service == PEER:
             admit = self._admit_peer

@@ -2,14 +2,14 @@
 
 Its generic ``ApiClient`` is used, not its typed APIs and its ``Watch``: the models of CoreV1Api
 take 130 MB of every host's memory and refuse objects that they find malformed, and ``Watch``
-swallows 410 Gone. The client is imported when a connection is made, and nowhere else.
+swallows 410 Gone. The client is imported where there is a cluster to watch, and only there.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -64,6 +64,14 @@ class Event:
         self.kind = kind
         self.raw = raw
         self.version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
+
+
+def load_client() -> None:
+    """Import what :class:`Api` will need; if it is not installed, the watch will say so."""
+    with suppress(ImportError):
+        import aiohttp  # noqa: F401
+        import kubernetes.aio.client.api_client
+        import kubernetes.aio.config  # noqa: F401
 
 
 class Api:

@@ -55,7 +55,17 @@ def test_the_lock_has_hashes_for_all_and_names_no_place(file):
 
 def test_help_names_the_targets_of_the_contract():
     listed = make("help").stdout
-    for target in ("demo", "test", "test-full", "test-rustic", "check", "bench", "sim", "sim-mutants", "proto"):
+    for target in (
+        "demo",
+        "test",
+        "test-full",
+        "test-rustic",
+        "check",
+        "bench",
+        "sim",
+        "sim-mutants",
+        "proto",
+    ):
         assert re.search(rf"^ +make {target} ", listed, re.MULTILINE), target
         assert make("-n", target).returncode == 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio.connection import parse_url
 
 from actors.config import HostConfig, SystemConfig
 from deploy import settings_table
@@ -77,6 +78,10 @@ def test_an_empty_variable_counts_as_unset(text):
         ("ROOST_CLUSTER", "two words"),
         ("ROOST_CLUSTER", "{hash}"),
         ("LOG_LEVEL", "chatty"),
+        ("K8S_API", "kubernetes.default.svc"),
+        ("K8S_API", "ftp://host"),
+        ("K8S_API", "http://host:port"),
+        ("K8S_NAMESPACE", "two words"),
         ("LOG_FORMAT", "xml"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "http://localhost:6379"),
@@ -137,6 +142,26 @@ def test_redacted_urls_keep_the_host_and_lose_the_password(user, secret, host):
 
 def test_redacted_leaves_a_url_without_password_as_it_is():
     assert redacted("redis://127.0.0.1:6379/0") == "redis://127.0.0.1:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/0", "redis://:***@h:1/0"),
+        ("redis://me:old@h/0", "redis://me:***@h/0"),
+        ("rediss://me@[::1]:1/0", "rediss://me:***@[::1]:1/0"),
+        ("unix:///run/redis.sock?db=1", "unix://:***@/run/redis.sock?db=1"),
+    ],
+)
+@given(password=st.text(min_size=1).filter(lambda text: text == text.strip()))
+def test_redis_password_takes_the_place_of_the_one_in_the_url(url, shown, password):
+    found = read({"REDIS_URL": url, "REDIS_PASSWORD": password}).redis_url
+    assert parse_url(found)["password"] == password
+    assert redacted(found) == shown
+
+
+def test_a_redis_password_without_a_url_waits_for_one():
+    assert read({"REDIS_PASSWORD": "x"}).redis_url == ""
 
 
 def test_every_setting_has_a_name_a_flag_and_a_meaning_of_its_own():
