@@ -50,7 +50,7 @@ test: $(READY) ## the whole test suite, repetitions reduced
 
 .PHONY: test-full
 test-full: $(READY) ## every count and bound that the suite knows; wants the machine for itself
-	@ROOST_FULL=1 $(RUN) -m pytest $(ARGS)
+	@ROOST_FULL=1 $(RUN) -m pytest -o faulthandler_timeout=1800 $(ARGS)
 
 # Rustic AI wants Python 3.13 and pins of its own, so it has an environment of its own.
 PYTHON313 ?= $(firstword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.13.*/bin/python3) \
