@@ -28,6 +28,7 @@ log = logging.getLogger("roost.host")
 
 REJOIN_S = 0.5
 LEAVE_S = 3.0
+GRACE_MIN_S = 0.2
 
 
 class HostSystem(System):
@@ -205,7 +206,8 @@ class Hosting(ABC):
             except RegistryError as exc:
                 log.warning("the cluster does not know that this host drains: %s", exc)
         self._cut_short = await system.stop_all(Reason.DRAIN, timeout_s)
-        grace_s = max(0.2, until - trio.current_time())
+        await system.router.wait_accepted(max(GRACE_MIN_S, until - trio.current_time()))
+        grace_s = max(GRACE_MIN_S, until - trio.current_time())
         await system.router.take_leave(min(grace_s, LEAVE_S))
         await self.say_goodbye(grace_s)
         system.serving = False

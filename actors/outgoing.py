@@ -410,6 +410,10 @@ class Outgoing:
         """Whether a message to that host is still without an answer."""
         return any(b.flight for b in self._outboxes.values() if b.incarnation == incarnation)
 
+    def has_unaccepted(self) -> bool:
+        """Whether any message of this host has not been accepted where it goes."""
+        return any(not box.is_idle for box in self._outboxes.values())
+
     def sweep(self, now: float) -> None:
         """Forget outboxes that have long been idle."""
         for box in list(self._outboxes.values()):

@@ -262,6 +262,13 @@ class Router:
         """See wire.ports.LinkHandler."""
         self.outgoing.room(peer.incarnation)
 
+    async def wait_accepted(self, timeout_s: float) -> None:
+        """Wait until all that this host has sent is accepted: its senders were told that it was
+        taken (rule 14), and nobody else will send it."""
+        with trio.move_on_after(timeout_s):
+            while self.outgoing.has_unaccepted():
+                await trio.sleep(GOODBYE_POLL_S)
+
     async def take_leave(self, timeout_s: float) -> None:
         """Ask every other host to send nothing more here, and answer what is under way until
         each has said that it has all its answers (rule 15)."""
