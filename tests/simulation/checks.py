@@ -254,13 +254,17 @@ def planned(events: Sequence[Event]) -> Breaches:
     ran = {e.op for e in events if isinstance(e, Ran) and e.stage == "in"}
     for event in events:
         call = calls.get(getattr(event, "op", 0))
-        if isinstance(event, Failed) and event.code not in PLANNED_ENDS and call is not None:
+        if isinstance(event, Failed) and not _is_in_time(event) and call is not None:
             yield (
                 f"operation {event.op} ({call.mode} {call.method} of {call.actor}) failed in "
                 f"planned moves: {event.code}: {event.message}"
             )
         elif isinstance(event, Answered) and event.op not in ran and not _may_drop(calls[event.op]):
             yield f"operation {event.op} of {calls[event.op].actor} was taken and never ran"
+
+
+def _is_in_time(event: Failed) -> bool:
+    return event.code in PLANNED_ENDS or event.message.endswith("before the deadline")
 
 
 def _may_drop(call: Called) -> bool:

@@ -76,6 +76,8 @@ def why_unsettled(world: World) -> str:
     for life in lives:
         assert life.host is not None
         system = life.host.system
+        if life.programs or world.clients:
+            return f"{life.name} has programs that do not end"
         if not system.is_serving():
             return f"{life.name} does not serve"
         if system.view != view:

@@ -50,10 +50,12 @@ async def program(world: World, life: Life, number: int) -> None:
 async def client(world: World, number: int) -> None:
     """A client outside of the cluster: it asks any host, and another when that one refuses."""
     rng = Random(f"{world.seed} client {number}")
+    world.clients += 1
     while not world.is_closing:
         await trio.sleep(rng.expovariate(1 / PAUSE_S))
         with noting_errors(world, "a client"):
             await ask_from_outside(world, rng, f"client-{number}")
+    world.clients -= 1
 
 
 @contextmanager
@@ -154,9 +156,9 @@ async def ask_from_outside(world: World, rng: Random, client: str) -> None:
             left_s = until - trio.current_time()
             try:
                 return await _ask_once(world, rng, client, target, op, left_s)
-            except (Unavailable, NotDelivered):
+            except (Unavailable, NotDelivered) as exc:
                 if trio.current_time() > until:
-                    raise
+                    raise NotDelivered(f"{exc}, and not delivered before the deadline") from exc
             await trio.sleep(rng.uniform(0.01, 0.2))
 
     await world.called(client, target, "add", "ask", ask)

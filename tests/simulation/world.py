@@ -84,6 +84,7 @@ class World:
         self.lives: dict[str, Life] = {}
         self.program: Callable[[World, Life, int], Awaitable[None]] | None = None
         self.programs_per_host = 0
+        self.clients = 0  # that run
         self.is_closing = False  # programs make no new calls
         self.durables: dict[str, None] = {}
         self._ops = count(1)
