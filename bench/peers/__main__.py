@@ -1,0 +1,160 @@
+"""How does Roost compare with Ray, xoscar, Thespian, Pykka and dask.distributed's actors?
+
+    python -m bench.peers [PEER ...] [--short] [--repeat N] [--json FILE] [--plot FILE.svg]
+
+The same workloads in one run on one machine, turn by turn: Roost, the peer, Roost, the peer. Each
+peer has a virtual environment of its own, which is made at the first run from its pinned and
+hashed requirements, and is written as its documentation advises. At the end a table of ratios, with
+the goals that Roost set itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from bench.peers.venvs import HERE, lock, python_of
+from bench.peers.workloads import MARK, WORKLOADS
+from bench.report import Report, arguments, finish
+
+PEERS = ("xoscar", "pykka", "ray", "thespian", "distributed")
+ROUND_TRIP, ASKS, TELLS, LOCAL_ASK, LOCAL_TELL, STARTED = WORKLOADS
+#: A round trip should take at most so many times the peer's; all else be at least as many times
+#: as fast.
+GOALS = {
+    (ROUND_TRIP, "xoscar"): 1.0, (ROUND_TRIP, "ray"): 0.45, (ASKS, "xoscar"): 4.0,
+    (ASKS, "ray"): 20.0, (TELLS, "xoscar"): 20.0, (LOCAL_ASK, "xoscar"): 3.0,
+    (LOCAL_ASK, "pykka"): 3.0, (LOCAL_TELL, "pykka"): 3.0, (STARTED, "xoscar"): 3.0,
+    (STARTED, "ray"): 1000.0,
+}  # fmt: skip
+
+
+class Contestant:
+    """A process that does workloads when told to."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str], log: IO[str]) -> None:
+        self.name = name
+        self._process = process
+        self._log = log
+        self._read()  # it is ready
+
+    def measure(self, workload: str, seconds: float) -> float | None:
+        """The figure, or None where it has no such thing. Raises RuntimeError if it ended."""
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps([workload, seconds]), file=self._process.stdin, flush=True)
+            found = self._read()
+        except BrokenPipeError:
+            raise self._ended() from None
+        return None if found is None else float(found)
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        raise self._ended()
+
+    def _ended(self) -> RuntimeError:
+        self._log.seek(0)
+        return RuntimeError(f"{self.name} has ended:\n{self._log.read()[-2000:]}")
+
+
+@contextmanager
+def _contestant(name: str, command: Sequence[str]) -> Iterator[Contestant]:
+    with tempfile.TemporaryFile("w+") as log:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+        try:
+            yield Contestant(name, process, log)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(20.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _compare(report: Report, peer: str, repeat: int, seconds: float) -> None:
+    """Roost and one peer in turns."""
+    theirs = [python_of(peer), str(HERE / f"with_{peer}.py")]
+    ours = [sys.executable, "-m", "bench.peers.with_roost"]
+    with _contestant("roost", ours) as roost, _contestant(peer, theirs) as other:
+        for turn in range(-1, repeat):
+            for workload, unit in WORKLOADS.items():
+                better = "less" if unit == "us" else "more"
+                for one in (roost, other) if turn % 2 else (other, roost):
+                    # The first turn is warm-up, and says which workloads this peer has.
+                    found = one.measure(workload, seconds if turn >= 0 else seconds / 4)
+                    if found is not None and turn >= 0:
+                        label = peer if one is other else f"Roost beside {peer}"
+                        report.add(f"{workload}: {label}", unit, found, better)
+
+
+def _ratios(report: Report, peers: Sequence[str]) -> None:
+    """The table at the end, as notes."""
+    report.note("")
+    head = f"{'workload':<34}{'peer':<13}{'Roost':>11}{'the peer':>11}{'ratio':>9}  goal"
+    report.note(head)
+    for workload, unit in WORKLOADS.items():
+        for peer in peers:
+            theirs = report.figures.get(f"{workload}: {peer}")
+            if theirs is None:
+                continue
+            ours = report.figures[f"{workload}: Roost beside {peer}"].median
+            ratio = ours / theirs.median
+            numbers = f"{ours:>11,.0f}{theirs.median:>11,.0f}{ratio:>8.3g}x"
+            goal = _judged(ratio, GOALS.get((workload, peer)), unit)
+            report.note(f"{workload:<34}{peer:<13}{numbers}  {goal}")
+    report.note("\nRatios are Roost's figure over the peer's: of times the less, the better, of "
+                "rates the more.")  # fmt: skip
+
+
+def _judged(ratio: float, goal: float | None, unit: str) -> str:
+    if goal is None:
+        return "-"
+    if unit == "us":
+        return f"at most {goal:g}: {'met' if ratio <= goal else 'not met'}"
+    return f"at least {goal:g}: {'met' if ratio >= goal else 'not met'}"
+
+
+def run(argv: Sequence[str] | None = None, peers: Sequence[str] = PEERS) -> Report:
+    options = arguments("peers", __doc__ or "", repeat=5, argv=argv, seconds=(1.0, "per sample"))
+    for peer in peers:
+        python_of(peer)
+    report = Report("Roost and its peers, 64-byte payloads, turn by turn")
+    repeat, seconds = (3, 0.3) if options.short else (options.repeat, options.seconds)
+    for peer in peers:
+        print(f"beside {peer} ...", file=sys.stderr, flush=True)
+        _compare(report, peer, repeat, seconds)
+    _ratios(report, peers)
+    finish(report, options)
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--lock", action="store_true", help="pin the newest releases anew")
+    parser.add_argument("--set-up", action="store_true", help="make the environments, no more")
+    known, rest = parser.parse_known_args()
+    chosen = [word for word in rest if word in PEERS] or list(PEERS)
+    if known.lock:
+        for peer in chosen:
+            lock(peer)
+    elif known.set_up:
+        for peer in chosen:
+            python_of(peer)
+    else:
+        run([word for word in rest if word not in PEERS], chosen)
+
+
+if __name__ == "__main__":
+    main()
