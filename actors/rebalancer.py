@@ -27,6 +27,10 @@ log = logging.getLogger("roost.moves")
 COALESCE_S = 1.0
 MOVE_DEADLINE_S = 5.0
 RETRY_S = 1.0
+#: Trying to move an actor keeps its messages waiting; one whose handlers go on and on, such as
+#: streams of a chat room, is tried again after this long, doubled each time (seconds).
+PUT_OFF_S = 10.0
+PUT_OFF_MAX_S = 600.0
 SCAN_CHUNK = 2_000
 
 
@@ -39,6 +43,7 @@ class Rebalancer:
         self._changed = trio.Event()
         self._progress = trio.Event()
         self._under_way = 0
+        self._put_off: dict[str, tuple[float, float]] = {}  # while busy: until when; next pause
         self.mover = Mover(system)
 
     def view_changed(self) -> None:
@@ -59,9 +64,12 @@ class Rebalancer:
             owned = await self._owned()
             wrong = plan(owned, self._owner, self._system.me.incarnation, len(owned))
             if not wrong and not self._under_way:
+                self._put_off.clear()
                 return
             room = self._caps.allowed(len(owned)) - self._under_way
-            self._begin(wrong[: max(0, room)], {o.actor for o in owned if o.idle_s == 0.0})
+            busy = {o.actor for o in owned if o.idle_s == 0.0}
+            due = [move for move in wrong if move.actor not in busy or self._is_due(move.actor)]
+            self._begin(due[: max(0, room)], busy)
             with trio.move_on_after(RETRY_S):
                 await self._progress.wait()
             self._progress = trio.Event()
@@ -75,6 +83,16 @@ class Rebalancer:
                 self._under_way += len(group)
                 self._system.nursery.start_soon(self._move, group)
 
+    def _is_due(self, actor: str) -> bool:
+        until, _ = self._put_off.get(actor, (0.0, 0.0))
+        return trio.current_time() >= until
+
+    def _put_off_each(self, moves: list[Move]) -> None:
+        now = trio.current_time()
+        for move in moves:
+            _, pause_s = self._put_off.get(move.actor, (0.0, PUT_OFF_S))
+            self._put_off[move.actor] = now + pause_s, min(pause_s * 2, PUT_OFF_MAX_S)
+
     async def _move(self, moves: list[Move]) -> None:
         chosen = self._activations([(m.actor, m.to) for m in moves])
         deadline = trio.current_time() + MOVE_DEADLINE_S
@@ -82,6 +100,7 @@ class Rebalancer:
             moved = await self.mover.move(chosen, deadline, is_drain=False)
             log.debug("moved %d of %d actors", moved, len(moves))
             if moved == 0:
+                self._put_off_each(moves)
                 await trio.sleep(RETRY_S)
         finally:
             self._under_way -= len(moves)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import AsyncIterator
+
 import trio
 
-from actors import Actor, handler
+from actors import Actor, HostSystem, handler
 from actors.testing import open_cluster
 
 seen: list[int] = []
@@ -41,3 +44,43 @@ async def test_local_tells_in_the_mailbox_follow_an_actor_that_moves(
         await trio.sleep(5)
         assert any([await ref.where() != first.host_id for ref in refs])
         assert sorted(seen) == list(range(told))
+
+
+class Room(Actor, max_concurrency=100):
+    @handler
+    async def listen(self) -> AsyncIterator[int]:
+        await trio.sleep_forever()
+        yield 0
+
+    @handler
+    async def say(self) -> str:
+        return self.system.host_id  # type: ignore[attr-defined, no-any-return]
+
+
+async def _ends(host: HostSystem, key: str) -> None:
+    async for _ in host.ref(Room, key).listen():
+        pass
+
+
+async def test_an_actor_whose_stream_does_not_end_is_seldom_held_up_and_moves_when_it_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each try to move it keeps its messages waiting: it must not be tried again and again."""
+    async with open_cluster(hosts=1, kinds=[Room]) as cluster, trio.open_nursery() as listeners:
+        first = cluster.hosts[0]
+        keys = [f"k{i}" for i in range(8)]
+        for key in keys:
+            listeners.start_soon(_ends, first, key)
+        await trio.sleep(1)
+        second = await cluster.add_host()
+        slow: Counter[str] = Counter()
+        for _ in range(100):
+            for key in keys:
+                began_s = trio.current_time()
+                assert await first.ref(Room, key).say() == first.host_id
+                slow[key] += trio.current_time() - began_s > 0.5
+            await trio.sleep(0.5)
+        assert 0 < max(slow.values()) <= 4
+        listeners.cancel_scope.cancel()
+        await trio.sleep(5)
+        assert second.host_id in [await first.ref(Room, key).say() for key in keys]
