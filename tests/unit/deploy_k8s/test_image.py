@@ -13,7 +13,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deploy.app import load_app
 from deploy.image import healthcheck, stubs
@@ -180,23 +179,38 @@ def test_the_stubs_share_their_namespace_with_an_installed_rustic_ai(
     assert done.stdout == "True\n", done.stderr
 
 
+class Health:
+    """What a health service answers, as bytes: grpcio's own stubs for it and those that grpclib
+    brings cannot be in one process."""
+
+    SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+    def __init__(self) -> None:
+        self.answer = self.SERVING
+
+    def check(self, request: bytes, context: object) -> bytes:
+        return self.answer
+
+
 @pytest.fixture
-def health_server() -> Iterator[tuple[int, health.HealthServicer]]:
-    server = grpc.server(ThreadPoolExecutor(2))
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+def health_server() -> Iterator[tuple[int, Health]]:
+    server, health = grpc.server(ThreadPoolExecutor(2)), Health()
+    methods = {"Check": grpc.unary_unary_rpc_method_handler(health.check)}
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)]
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield port, servicer
-    server.stop(None)
+    yield port, health
+    server.stop(None).wait()
 
 
 def test_the_health_check_passes_while_the_host_is_alive_and_only_then(
-    health_server: tuple[int, health.HealthServicer],
+    health_server: tuple[int, Health],
 ) -> None:
-    port, servicer = health_server
+    port, health = health_server
     assert healthcheck.check(port) == ""
-    servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health.answer = Health.NOT_SERVING
     assert healthcheck.check(port) == f"port {port}: not serving"
 
 
