@@ -130,7 +130,8 @@ class Agents:
         wanted = [record_key(agent_id)]
         if slash and guild and agent:
             wanted.append(record_key(agent, guild))
-        wanted += await self._located(f"{record_key(agent_id)}@")
+        else:  # in whichever guild: a look at all names, which only strangers' ids cost
+            wanted += await self._located(f"{record_key(agent_id)}@")
         found: _Records = []
         for key in wanted:
             record = await self._record(key).record()
