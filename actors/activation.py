@@ -387,7 +387,11 @@ class Activation(Sender):
         if self.kind.options.persist == "turn" and not await self._is_saved(call):
             return
         if call.method == SPAWN and call.headers is not None and DURABLE in call.headers:
-            await self.system.durables.keep(self, call.content, call.payload)
+            try:
+                await self.system.durables.keep(self, call.content, call.payload)
+            except (NotDelivered, Unavailable) as exc:
+                call.fail(OutcomeUnknown(f"{self.id} runs, but may not be durable: {exc}"))
+                return
         if self.system.is_serving():
             call.reply(call.content, payload)
 

@@ -19,10 +19,10 @@ from actors.calls import TellNowait
 from actors.incoming import InCall
 from actors.kinds import SPAWN
 from actors.ref import prepare
-from placement.ports import RegistryError
+from placement.ports import Fenced, RegistryError
 from placement.records import Location
 from placement.ring import stable_hash
-from wire.errors import NotDelivered
+from wire.errors import NotDelivered, Unavailable
 from wire.ids import ActorId, parse_actor_id
 from wire.items import Mode
 
@@ -51,12 +51,17 @@ class Durables:
 
     async def keep(self, activation: Activation, content: int, payload: bytes) -> None:
         """Make a running actor durable. Raises NotDelivered if it is no longer owned here, and
-        RegistryError."""
+        Unavailable when the registry is out of reach."""
         activation.is_durable = True
-        kept = await self._system.registry.keep_spec(
-            self._system.me.incarnation, str(activation.id), activation.epoch,
-            bytes([content]) + payload,
-        )  # fmt: skip
+        try:
+            kept = await self._system.registry.keep_spec(
+                self._system.me.incarnation, str(activation.id), activation.epoch,
+                bytes([content]) + payload,
+            )  # fmt: skip
+        except Fenced:
+            kept = False
+        except RegistryError as exc:
+            raise Unavailable(f"the spec of {activation.id} is not kept: {exc}") from exc
         if not kept:
             raise NotDelivered(f"{activation.id} is no longer owned here: its spec is not kept")
 

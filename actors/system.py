@@ -33,7 +33,7 @@ from actors.reminders import Reminders
 from actors.router import Router
 from actors.statistics import CallMeter, Statistics
 from actors.workers import WorkerPool
-from placement.ports import Registry
+from placement.ports import Registry, RegistryError
 from placement.records import Member, View
 from placement.ring import Ring
 from placement.view import NO_VIEW
@@ -148,10 +148,13 @@ class System:
     async def stop_id(self, target: ActorId) -> bool:
         """Like ``stop``, by id."""
         if target not in self.activations:
-            (where,) = await self.registry.locate([str(target)])
-            runs = where is not None and where.incarnation in self.members
-            if not runs and not await self.durables.has_spec(target):
-                return False
+            try:
+                (where,) = await self.registry.locate([str(target)])
+                runs = where is not None and where.incarnation in self.members
+                if not runs and not await self.durables.has_spec(target):
+                    return False
+            except RegistryError as exc:
+                raise Unavailable(f"{target} cannot be stopped now: {exc}") from exc
         await self.ask_system(target, STOP)
         return True
 
