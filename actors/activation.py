@@ -451,7 +451,7 @@ class Activation(Sender):
         self.running -= 1
         if self.waiters or (self.inbox is not None and self.inbox.blocked):
             self._make_room()
-        if self.phase is Phase.ACTIVE and (self.queue or self.urgent):
+        if self.phase is Phase.ACTIVE and (self.queue or self.urgent) and self.system.is_serving():
             self.dispatch()
             return
         if self.running == 0:
