@@ -579,7 +579,7 @@ def _is_systems(call: InCall) -> bool:
 
 def _wrong_mode(id: ActorId, call: InCall, has: Mode) -> str:
     if has is Mode.STREAM:
-        return f"{id}.{call.method} yields items: iterate over it (a stream call)"
+        return f"{id}.{call.method} yields items: iterate over it (a stream, `roost ask --stream`)"
     return f"{id}.{call.method} returns one result: ask or tell it, it is no stream"
 
 

@@ -219,6 +219,10 @@ _NO_KWARGS: dict[str, Any] = {}
 _EMPTY: dict[int, bytes] = {Content.MSGPACK: b"\x90", Content.JSON: b"[]"}
 _EXPLANATIONS = (
     (re.compile(r"missing required field `(\w+)`"), "missing argument {0!r}"),
+    (
+        re.compile(r"^Expected `(?:array|object)`, got `(\w+)`$"),
+        "arguments come as an array (by position) or an object (by name), not as `{0}`",
+    ),
     (re.compile(r"contains unknown field `(.+?)`"), "unexpected argument {0!r}"),
     (re.compile(r"`array` of at most length \d+, got (\d+)"), "takes {takes} arguments, got {0}"),
     (re.compile(r"`array` of at most length \d+"), "takes {takes} arguments, got more"),

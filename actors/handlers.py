@@ -66,7 +66,11 @@ class StreamMethod(Protocol[P, T_co]):
     """A stream handler of a ref."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Stream[T_co]:
-        """Start the handler (at the first item asked for) and iterate over what it yields."""
+        """Start the handler (at the first item asked for) and iterate over what it yields.
+
+        It may last for ever: the system's default deadline bounds its start alone, while a
+        deadline of its own (``with_options``, ``with_timeout``) bounds all of it.
+        """
 
     def with_options(
         self, *, timeout_s: float | None = None, headers: dict[str, str] | None = None

@@ -183,12 +183,11 @@ def _tell(subcommands: _Commands) -> None:
 
 def _spawn(subcommands: _Commands) -> None:
     command = _operator(
-        subcommands,
-        "spawn",
-        "start an actor now",
-        "roost spawn Counter/a",
-    )
+        subcommands, "spawn", "start an actor now; arguments go to its on_spawn",
+        """roost spawn Agent/a '{"goal": "answer"}' --durable""",
+    )  # fmt: skip
     _actor(command)
+    _arguments(command)
     command.add_argument("--durable", action="store_true", help="bring it back if its host dies")
 
 
@@ -223,6 +222,10 @@ def _actor(command: argparse.ArgumentParser) -> None:
 def _call(command: argparse.ArgumentParser) -> None:
     _actor(command)
     command.add_argument("method", help="the handler's name")
+    _arguments(command)
+
+
+def _arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "arguments", nargs="?", default="", metavar="JSON",
         help="an object (by name) or an array (by position); - reads it from stdin",

@@ -131,7 +131,8 @@ async def tell(client: TrioClient, args: argparse.Namespace) -> None:
 
 
 async def spawn(client: TrioClient, args: argparse.Namespace) -> None:
-    found = await client.spawn(*_id(args), durable=args.durable)
+    given = _arguments(args)
+    found = await client.spawn(*_id(args), given.named or given.positional, durable=args.durable)
     if args.json:
         _print_json(_plain(found))
     else:

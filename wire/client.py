@@ -87,8 +87,9 @@ class Client:
         await self._unary("Tell", request, hot.TellReply)
 
     def stream(self, kind: str, key: str, method: str, /, *args: Any, **kwargs: Any) -> Stream:
-        """The items that the handler yields; see :class:`Stream`. Without ``timeout_s`` in
-        :meth:`with_options` the host's own default bounds it."""
+        """The items that the handler yields; see :class:`Stream`. It may last for ever: the host's
+        default deadline bounds its start alone. ``timeout_s`` in :meth:`with_options` bounds all
+        of it."""
         request = self._request(hot.AskRequest, kind, key, method, args, kwargs)
         if self._stream_timeout_s is not None:
             request.timeout_ms = _ms(self._stream_timeout_s)

@@ -17,6 +17,9 @@ class CounterState(msgspec.Struct):
 class Counter(Actor):
     state: CounterState
 
+    def on_spawn(self, total: int = 0) -> None:
+        self.state.total += total
+
     @handler
     async def add(self, n: int) -> int:
         self.state.total += n

@@ -96,6 +96,18 @@ def test_spawn_locate_ps_and_stop_agree(env):
     assert "runs nowhere now" in output("locate", "Counter/life", env=env)
 
 
+def test_spawn_hands_its_arguments_to_on_spawn(env):
+    output("spawn", "Counter/spawned", '{"total": 5}', env=env)
+    assert output("ask", "Counter/spawned", "add", "[1]", env=env) == "6\n"
+    refused = run("spawn", "Counter/spawned", '{"sum": 5}', env=env)
+    assert refused.returncode == 1
+    assert "Counter.on_spawn: unexpected argument 'sum'" in refused.stderr
+
+
+def test_asking_a_stream_for_one_result_names_the_flag(env):
+    assert "--stream" in run("ask", "Counter/s", "count", "[3]", env=env).stderr
+
+
 def test_ps_says_so_when_it_shows_only_a_part(env):
     for key in ("p1", "p2"):
         output("spawn", f"Counter/{key}", env=env)

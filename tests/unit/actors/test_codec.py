@@ -164,6 +164,11 @@ def test_what_is_left_out_is_left_to_the_default(a: int, b: str, c: float, given
     assert received("with_default", sent("with_default", a, **mixed)) == expected
 
 
+def test_json_arguments_that_are_neither_array_nor_object_say_what_they_must_be() -> None:
+    with pytest.raises(InvalidArgument, match=r"by position.*by name.*not as `int`"):
+        received("plain", b"3", Content.JSON)
+
+
 def test_positional_only_parameters_keep_their_defaults_and_may_be_named_by_the_caller() -> None:
     assert received("positional_only", sent("positional_only")) == {"a": 1, "b": 2}
     assert received("positional_only", sent("positional_only", 5)) == {"a": 5, "b": 2}
