@@ -112,8 +112,10 @@ class Claimer:
             if activation.depth or activation.waiters:
                 self._claims.append(activation)
             else:
+                activation.is_closing = True
                 activation.phase = Phase.ENDED
                 self._system.gone(activation)
+                self._system.router.turn_away(activation, "")
         await trio.sleep(RETRY_S)
         self._wake.set()
 
