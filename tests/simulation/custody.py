@@ -39,11 +39,16 @@ class Custody:
         self.actor = actor
         self.places: dict[Place, set[int]] = {STORED: set()}
         self.lost: dict[int, tuple[str, str]] = {}  # why, and by what step
+        self.exposed: set[int] = set()  # the registry lost them, and has not got them again
 
     def put(self, place: Place, ops: Sequence[int], why: str, step: str) -> None:
         """``place`` holds exactly ``ops`` now."""
         before = self.places.get(place, set())
         self.places[place] = set(ops)
+        if place == STORED:
+            self.exposed -= set(ops)
+            if why == DATA_LOSS:
+                self.exposed |= before - set(ops)
         self._note_lost(before - set(ops), why, step)
         for op in ops:
             self.lost.pop(op, None)
@@ -64,7 +69,7 @@ class Custody:
     def _note_lost(self, ops: set[int], why: str, step: str) -> None:
         for op in ops:
             if not any(op in held for held in self.places.values()):
-                self.lost[op] = why, step
+                self.lost[op] = DATA_LOSS if op in self.exposed else why, step
 
 
 def follow(events: Sequence[Event]) -> dict[str, Custody]:

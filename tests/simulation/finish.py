@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -127,15 +128,14 @@ def _look_for_leftovers(world: World, life: Life) -> None:
     assert life.host is not None
     system = life.host.system
     router = system.router
-    left = {
-        "outgoing calls": len(router.outgoing.calls),
-        "incoming calls": len(router.receiver._calls),
-        "questions": len(router.requests._waiting),
-        "waits for quiet": len(system.lifecycle._quiet),
-        "unanswered flights": sum(bool(b.flight) for b in router.outgoing._outboxes.values()),
-        "waiting messages": sum(bool(b.waiting) for b in router.outgoing._outboxes.values()),
-        "mailboxes": sum(a.depth for a in system.activations.values()),
+    left: dict[str, list[Any]] = {
+        "outgoing calls": [f"{c.target}.{c.method}" for c in router.outgoing.calls.values()],
+        "incoming calls": [str(c.activation.id) for c in router.receiver._calls.values()],
+        "questions": [w.incarnation for w in router.requests._waiting.values()],
+        "waits for quiet": list(system.lifecycle._quiet),
+        "outboxes": [b for b in router.outgoing._outboxes.values() if not b.is_idle],
+        "mailboxes": [a for a in system.activations.values() if a.depth],
     }
-    found = {what: count for what, count in left.items() if count}
-    if found:
-        world.broken(f"left behind on {life.name}: {found}")
+    for what, found in left.items():
+        if found:
+            world.broken(f"left behind on {life.name}: {what}: {found}")

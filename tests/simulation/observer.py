@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import trio
 
+import actors.system
+import placement.ring
 from actors.activation import Activation, Phase
 from actors.lifecycle import Lifecycle
 from actors.reasons import Reason
@@ -50,8 +53,8 @@ class Observer:
                 self._end(activation, "killed" if self._killing is activation else "left")
 
     def leaving(self, activation: Activation) -> None:
-        """It is about to be released."""
-        self._end(activation, "left")
+        """It is about to be released: saved, unless its host has lost the lease meanwhile."""
+        self._end(activation, "left" if activation.system.is_serving() else "killed")
 
     @contextmanager
     def killing(self, activation: Activation) -> Iterator[None]:
@@ -102,6 +105,9 @@ def observe(observer: Observer) -> None:
         observer.leaving(activation)
         await release(self, activation, **how)
 
+    # Hosts of one view have one ring, and a coarser one does as well: both save most of the work.
+    _patch(placement.ring, "VNODES", 64)
+    _patch(actors.system, "Ring", lru_cache(maxsize=64)(placement.ring.Ring))
     _patch(Activation, "phase", property(_slot.__get__, set_phase))
     _patch(Lifecycle, "kill", seen_kill)
     _patch(Lifecycle, "_release", seen_release)

@@ -32,7 +32,7 @@ _MOVES = {"join": 3, "drain": 3}
 _LINKS = {"gust": 3, "cut": 3, "partition": 2, "heal": 3}
 _HOSTS = {"crash": 3, "restart": 4, "freeze": 3, "freeze at send": 4}
 _REGISTRY = {"gust": 3, "registry down": 1, "registry up": 3, "cut registry": 2, "heal": 3}
-_FAILOVER = {"failover": 2}
+_FAILOVER = {"failover": 1}
 
 PROFILES = (
     Profile("planned", {**_MOVES, "wait": 2}, is_planned=True),
