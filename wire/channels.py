@@ -28,7 +28,7 @@ from wire.errors import (
     Unauthenticated,
     Unavailable,
 )
-from wire.limits import BoundedChannel
+from wire.limits import BoundedChannel, BoundedProtocol
 from wire.status import error_from
 from wire.tls import TlsConfig
 
@@ -205,12 +205,17 @@ class _Channel(BoundedChannel):
         return f"{self._host}:{self._port}"
 
     async def _connect(self, until: float | None) -> None:
-        if self._connected:
+        """Connect, and hear of the server before anything is sent: a connection that it never
+        took from its queue breaks in the same way as one on which a call ran."""
+        if self._connected and cast(BoundedProtocol, self._protocol).greeted.is_set():
             return
         left_s = CONNECT_TIMEOUT_S if until is None else until - time.monotonic()
         try:
             async with asyncio.timeout(min(CONNECT_TIMEOUT_S, left_s)):
-                await self.__connect__()
+                protocol = await self.__connect__()
+                await cast(BoundedProtocol, protocol).greeted.wait()
+            if not self._connected:
+                raise ConnectionResetError("closed before it said anything")
         except ssl.SSLCertVerificationError as exc:
             raise Unauthenticated(f"the certificate of {self._where} is refused: {exc}") from exc
         except TimeoutError as exc:
@@ -224,7 +229,9 @@ class _Channel(BoundedChannel):
         if isinstance(exc, TimeoutError):
             return DeadlineExceeded(f"no answer from {self._where} within the deadline")
         what = f"the connection to {self._where} broke: {exc or type(exc).__name__}"
-        return OutcomeUnknown(what) if stream._send_request_done else NotDelivered(what)
+        if not stream._send_request_done or stream._stream.was_ignored:
+            return NotDelivered(what)
+        return OutcomeUnknown(what)
 
 
 def _from_status(exc: GRPCError, ended: Sequence[tuple[str, str]]) -> RoostError:

@@ -8,6 +8,7 @@ tests/unit/wire/test_wire_limits.py holds those that this module counts on.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Collection
 from ssl import SSLContext
@@ -20,6 +21,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.protocol import AbstractHandler, H2Protocol, Stream
 from grpclib.server import Server
+from h2.events import ConnectionTerminated
 
 from wire.bounds import OVERHEAD_BYTES, PAYLOAD_BYTES_MAX, message_bytes_max
 
@@ -43,6 +45,30 @@ class BoundedStream(Stream):
 
     bytes_max = MESSAGE_BYTES_MAX
     protocol: BoundedProtocol | None = None
+    _has_sent_all = _has_received_all = False
+
+    async def send_data(self, data: bytes, end_stream: bool = False) -> None:
+        await super().send_data(data, end_stream)
+        self._has_sent_all |= end_stream
+
+    async def end(self) -> None:
+        await super().end()
+        self._has_sent_all = True
+
+    def __ended__(self) -> None:
+        super().__ended__()
+        self._has_received_all = True
+
+    def __terminated__(self, reason: str) -> None:
+        # An answer that is here, though its caller has not come to read it, would be dropped.
+        if not (self._has_sent_all and self._has_received_all):
+            super().__terminated__(reason)
+
+    @property
+    def was_ignored(self) -> bool:
+        """Whether the server has said, in its GOAWAY, that it took no notice of this request."""
+        last = self.protocol.goaway_after if self.protocol is not None else None
+        return last is not None and self.id is not None and self.id > last
 
     async def recv_data(self, size: int) -> bytes:
         if size > self.bytes_max:
@@ -51,20 +77,29 @@ class BoundedStream(Stream):
 
 
 class BoundedProtocol(H2Protocol):
-    """One connection, whose streams are bounded. ``tap`` sees its bytes first (wire.lane)."""
+    """One connection, whose streams are bounded. ``tap`` sees its bytes first (wire.lane).
+
+    ``greeted``: the other side has sent something, as HTTP/2 has it do at once, or is gone.
+    ``goaway_after``: the last request that the other side dealt with, once it has said goodbye.
+    """
 
     tap: Callable[[bytes], bytes] | None = None
+    goaway_after: int | None = None
 
     def __init__(
         self, handler: AbstractHandler, config: Configuration, h2_config: Any, bytes_max: int
     ) -> None:
         super().__init__(handler, config, h2_config)
         self._bytes_max = bytes_max
+        self.greeted = asyncio.Event()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         tune_socket(transport.get_extra_info("socket"))
         self.connection.create_stream = self._create_stream  # type: ignore[method-assign]
+        self._ack = self.connection.ack
+        self.connection.ack = self._ack_if_open  # type: ignore[method-assign]
+        self.processor.processors[ConnectionTerminated] = self._on_goaway
 
     def _create_stream(self, *, stream_id: int | None = None, wrapper: Any = None) -> Stream:
         connection = self.connection
@@ -76,7 +111,21 @@ class BoundedProtocol(H2Protocol):
         stream.protocol = self
         return stream
 
+    def _ack_if_open(self, stream_id: int, size: int) -> None:
+        """Whole answers are read after the connection's end, too."""
+        if not self.connection.is_closing():
+            self._ack(stream_id, size)
+
+    def _on_goaway(self, event: ConnectionTerminated) -> None:
+        self.goaway_after = event.last_stream_id
+        self.processor.process_connection_terminated(event)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.greeted.set()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
+        self.greeted.set()
         if self.tap is not None:
             data = self.tap(data)
             if not data:

@@ -5,10 +5,12 @@ Lives on the asyncio loop; from Trio cross over: ``await crossing.cross(server.s
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -28,6 +30,11 @@ from wire.tls import TlsConfig
 
 BACKLOG = 512
 END_TIMEOUT_S = 2.0
+#: How long calls that have ended may take to be read by their callers (those that watch the
+#: health never end), and how long callers may take to hang up after they were told goodbye.
+ANSWER_S = 1.0
+LINGER_S = 0.5
+POLL_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,10 @@ class Server:
         """Finish the calls, then close; returns whether all of them ended by themselves."""
         finished = await self.finish_calls(grace_s, reason)
         for server in self._servers:
+            server.stop_listening()
+        for server in self._servers:
+            await server.say_goodbye()
             server.close()
-            server.hang_up()
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
@@ -139,14 +148,40 @@ class _Server(BoundedServer):
         self._connections.add(protocol)
         return protocol
 
-    def hang_up(self) -> None:
-        """Say GOAWAY on every connection and close it."""
-        for protocol in list(self._connections):
-            connection = getattr(protocol, "connection", None)
-            if connection is not None and not connection.is_closing():
-                connection._connection.close_connection()
-                connection.flush()
-                protocol.processor.close("the server closed")
+    def stop_listening(self) -> None:
+        """Take no more connections. ``close()`` would cancel what is being answered, too."""
+        assert self._server is not None
+        self._server.close()
+
+    async def say_goodbye(self) -> None:
+        """End every connection: its answers first, then GOAWAY, which says up to which request
+        they were heard; and close it when the other side has, or after LINGER_S."""
+        await self._until(self._has_answered, ANSWER_S)
+        for protocol in self._open():
+            protocol.connection._connection.close_connection()
+            protocol.connection.flush()
+        await self._until(lambda: not self._open(), LINGER_S)
+        for protocol in self._open():
+            protocol.processor.close("the server closed")
+
+    def _open(self) -> list[H2Protocol]:
+        return [
+            protocol
+            for protocol in self._connections
+            if hasattr(protocol, "connection") and not protocol.connection.is_closing()
+        ]
+
+    def _has_answered(self) -> bool:
+        """Whether no stream is open, its trailers included, and all that was written has left."""
+        return not any(
+            protocol.processor.streams or protocol.connection._transport.get_write_buffer_size()
+            for protocol in self._open()
+        )
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not condition() and time.monotonic() < end_s:
+            await asyncio.sleep(POLL_S)
 
 
 def _bind(host: str, port: int) -> socket.socket:
