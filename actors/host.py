@@ -73,11 +73,10 @@ class Host(Hosting):
             await self._registry.check_policy()
         except RegistryMisconfigured as exc:
             raise ConfigError(str(exc)) from exc
-        except RegistryError as exc:
+        except RegistryError as exc:  # which says all: three tracebacks of sockets say no more
             raise Unavailable(
-                f"Redis at {self._registry.address} is out of reach ({exc}): start it, or set "
-                "REDIS_URL to where it is"
-            ) from exc
+                f"{str(exc).rstrip('.')}: start it, or set redis_url (REDIS_URL) to where it is"
+            ) from None
 
     async def _listen(self) -> None:
         from wire.link_config import LinkConfig

@@ -193,7 +193,10 @@ class Outgoing:
             case Member():
                 self._open(box, chosen.incarnation)
             case Unroutable.UNKNOWN_KIND:
-                what = f"kind {box.target.kind!r} ({box.target}) is known to no host of the cluster"
+                what = (
+                    f"kind {box.target.kind!r} ({box.target}) is known to no host of the cluster: "
+                    "give its class to open_host(), or to `roost host` in an --app"
+                )
                 self._fail_all(box, UnknownKind(what))
             case Unroutable.ALL_FULL:
                 self._fail_all(box, NoCapacity(f"every host that may run {box.target} is full"))
