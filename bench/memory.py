@@ -81,10 +81,16 @@ async def _start(system: actors.System, prefix: str, count: int) -> None:
             nursery.start_soon(some)
 
 
-def _measure(report: Report, count: int) -> None:
+def measure(count: int) -> dict[str, float]:
+    """What ``_fill`` finds, in a process of its own."""
     command = [sys.executable, "-m", "bench.memory", "--fill", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _measure(report: Report, count: int) -> None:
+    found = measure(count)
     name = f"{count:,} actors: "
     report.add(name + "each", "bytes", found["bytes"], "less")
     report.add(name + "process in all", "MiB", found["resident"] / 2**20, "less")
