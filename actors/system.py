@@ -34,7 +34,7 @@ from actors.router import Router
 from actors.statistics import CallMeter, Statistics
 from actors.workers import WorkerPool
 from placement.ports import Registry, RegistryError
-from placement.records import Member, View
+from placement.records import Member, MemberState, View
 from placement.ring import Ring
 from placement.view import NO_VIEW
 from wire.errors import DeadlineExceeded, InvalidArgument, NotDelivered, OutcomeUnknown, Unavailable
@@ -260,7 +260,8 @@ class System:
 
     def is_ready(self) -> bool:
         """Whether this host takes new actors; one that drains does not."""
-        return self.is_serving()
+        mine = self.members.get(self.me.incarnation)
+        return self.is_serving() and (mine is None or mine.state is not MemberState.DRAINING)
 
     async def catch_up(self, incarnations: Iterable[str]) -> None:
         """Refresh the view if it does not know one of those that the registry named."""

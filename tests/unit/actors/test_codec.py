@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -143,18 +143,21 @@ def in_order(values: dict[str, Any]) -> list[Any]:
     return [values[name] for name in names]
 
 
+@settings(deadline=None)
 @given(RICH)
 def test_typed_arguments_come_back_as_they_were(values: dict[str, Any]) -> None:
     assert received("rich", sent("rich", *in_order(values))) == values
     assert received("rich", sent("rich", **values)) == values
 
 
+@settings(deadline=None)
 @given(RICH)
 def test_foreign_clients_may_send_them_as_json(values: dict[str, Any]) -> None:
     assert received("rich", msgspec.json.encode(values), Content.JSON) == values
     assert received("rich", msgspec.json.encode(in_order(values)), Content.JSON) == values
 
 
+@settings(deadline=None)
 @given(a=INTS, b=st.text(), c=st.floats(allow_nan=False), given=st.integers(1, 3))
 def test_what_is_left_out_is_left_to_the_default(a: int, b: str, c: float, given: int) -> None:
     expected = dict(list({"a": a, "b": b, "c": c}.items())[:given])
@@ -256,6 +259,7 @@ def test_so_it_does_in_json(payload: bytes, says: str) -> None:
     assert says in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(CONTENTS), st.sampled_from(KIND.handler_names()))
 def test_garbage_is_an_invalid_argument_and_nothing_else(
     payload: bytes, content: int, name: str
@@ -277,6 +281,7 @@ def test_depth_without_end_is_refused() -> None:
         received("untyped", b"\x91" * 100_000 + b"\x90")
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | INTS | st.text() | st.binary(max_size=9),
                     lambda inner: st.lists(inner, max_size=3), max_leaves=8))  # fmt: skip
 def test_encode_writes_what_msgspec_reads(value: Any) -> None:

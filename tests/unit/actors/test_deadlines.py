@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -34,6 +34,7 @@ async def _with(wheel: DeadlineWheel, entries: list[tuple[Entry, float]], until:
         nursery.cancel_scope.cancel()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 2), max_size=30), st.sampled_from([TICK_S, 0.25, 0.1]))
 def test_each_entry_expires_once_within_one_tick_and_never_early(
     times: list[float], tick_s: float

@@ -544,3 +544,14 @@ async def test_a_stream_under_way_ends_with_its_system(autojump_clock: MockClock
         assert await stream.__anext__() == 1
     with pytest.raises(actors.RoostError):
         await stream.__anext__()
+
+
+async def test_what_is_cut_short_by_the_end_of_a_system_starts_nothing_anew(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        for n in range(3):
+            system.ref(Counter, "a").slow_add.tell_nowait(n, 60)
+        await wait_all_tasks_blocked()
+    assert [entry[0] for entry in log] == ["activate"], "it was cut short, without its hook"
+    assert trio.current_time() < 15

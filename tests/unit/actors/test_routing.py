@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.routing import Unroutable, Ways, choose, may_claim
@@ -36,6 +36,7 @@ def member(host_id: str, *kinds: str) -> Member:
     return Member(host_id=host_id, incarnation=f"{host_id}#1", address="", kinds=kinds)
 
 
+@settings(deadline=None)
 @given(MEMBERS, TARGETS, st.data())
 def test_the_choice_is_the_first_candidate_that_may(
     members: list[Member], target: ActorId, data: st.DataObject
@@ -57,6 +58,7 @@ def test_the_choice_is_the_first_candidate_that_may(
         assert chosen is Unroutable.NO_HOST
 
 
+@settings(deadline=None)
 @given(MEMBERS, TARGETS)
 def test_at_most_one_host_may_claim(members: list[Member], target: ActorId) -> None:
     ring = ring_of(*members)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -35,6 +35,7 @@ def test_a_kind_chooses_what_a_handlers_exception_does(on_error: Any, directive:
     assert isinstance(after_handler_error(KindOptions(on_error=on_error), (), 0.0), directive)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 1000), max_size=12).map(sorted),
     st.integers(1, 8),
