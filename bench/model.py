@@ -18,6 +18,7 @@ import redis
 import uvloop
 
 import actors
+from actors.reminders import POLL_S
 from bench import memory
 from bench.app import Echo
 from bench.cluster import LEASE_TTL_S, Hosts, hosts, member
@@ -46,6 +47,7 @@ class Assumed:
     activations_per_h: float = 0.1
     lease_ttl_s: float = 12.0
     heartbeat_s: float = 20.0
+    redis_gib: float = 16.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Costs:
     claim_s: float
     renewal_s: float
     heartbeat_s: float
+    poll_s: float
     view_s: float
     ring_s: float
     actor_bytes: float
@@ -109,8 +112,9 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-async def _registry(url: str, count: int, repeat: int) -> tuple[float, float, float, float]:
-    """Redis's own time for one claim of many, a renewal, a heartbeat, a view of ``count``."""
+async def _registry(url: str, count: int, repeat: int) -> list[float]:
+    """Redis's own time for one claim of many, a renewal, a heartbeat, a look for reminders, and
+    a view, with ``count`` members."""
     registry, server = RedisRegistry(url, "default"), redis.Redis.from_url(url)
     members = _members(count)
     for one in members:
@@ -127,12 +131,13 @@ async def _registry(url: str, count: int, repeat: int) -> tuple[float, float, fl
         await registry.claim(me, [Claim(f"Agent/{number:06}-{n:04}") for n in range(256)])
 
     try:
-        return (
+        return [
             await each(claim, 256),
             await each(lambda number: registry.renew(me, number + 1)),
             await each(lambda number: registry.heartbeat(me, Load(actors=number))),
+            await each(lambda number: registry.due_reminders(1_000)),
             await each(lambda number: registry.view()),
-        )
+        ]
     finally:
         await registry.aclose()
 
@@ -147,9 +152,9 @@ def _members(count: int) -> list[Member]:
         Member(
             host_id=f"agents-{n:05}",
             incarnation=f"{n:016x}",
-            address=f"10.0.0.{n % 250}:50051",
+            address=f"127.0.0.1:{50_000 + n}",
             kinds=("Agent", "Tool", "Memory"),
-        )  # fmt: skip
+        )
         for n in range(count)
     ]
 
@@ -173,6 +178,7 @@ def _tell_costs(report: Report, costs: Costs) -> None:
         ("Redis: a claim, 256 to a script", costs.claim_s),
         ("Redis: a renewal, all members joined", costs.renewal_s),
         ("Redis: a heartbeat", costs.heartbeat_s),
+        ("Redis: a look for due reminders", costs.poll_s),
         ("Redis: a view of all members", costs.view_s),
         ("every host: a ring with one more", costs.ring_s),
     ):
@@ -186,13 +192,14 @@ def _tell_model(report: Report, it: Assumed, costs: Costs) -> None:
     activations_per_s = it.actors * it.activations_per_h / 3600
     renewals_s = it.hosts * 4 / it.lease_ttl_s * costs.renewal_s
     claims_s = 2 * activations_per_s * costs.claim_s  # a release costs as much
-    beats_s = it.hosts / it.heartbeat_s * costs.heartbeat_s
+    others_s = it.hosts * (costs.heartbeat_s / it.heartbeat_s + costs.poll_s / POLL_S)
     redis_gib = it.actors * costs.location_bytes / 2**30
     change_s = it.hosts * costs.view_s
     host_share = asks_per_s / it.hosts * (costs.ask_caller_s + costs.ask_callee_s)
     report.note(
         f"\n{it.hosts:,} hosts, {it.actors:,} actors, each asked {it.asks_per_s:g} times a second"
-        f"\nand passivated {it.activations_per_h:g} times an hour; lease {it.lease_ttl_s:g} s:"
+        f"\nand passivated {it.activations_per_h:g} times an hour; lease {it.lease_ttl_s:g} s,"
+        f"\nRedis with {it.redis_gib:g} GiB:"
     )
     for name, value in (
         ("a host's memory for its actors", f"{each * costs.actor_bytes / 2**30:.2f} GiB"),
@@ -201,22 +208,30 @@ def _tell_model(report: Report, it: Assumed, costs: Costs) -> None:
         ("Redis's memory for locations", f"{redis_gib:.1f} GiB"),
         ("Redis's core: claims and releases", f"{100 * claims_s:.1f} %"),
         ("Redis's core: renewals", f"{100 * renewals_s:.1f} %"),
-        ("Redis's core: heartbeats", f"{100 * beats_s:.2f} %"),
-        ("activations that Redis's core allows", f"{(1 - renewals_s) / costs.claim_s / 2:,.0f} /s"),
+        ("Redis's core: heartbeats, looks for reminders", f"{100 * others_s:.1f} %"),
+        (
+            "activations that Redis's core allows",
+            f"{_most_activations(renewals_s + others_s, costs):,.0f} /s",
+        ),
         ("one view change: Redis answers all hosts in", f"{change_s:.2f} s"),
         ("one view change: every host's loop stands for", f"{costs.ring_s * 1e3:.0f} ms"),
     ):
         report.note(f"  {name:<58}{value:>16}")
-    report.note(_first_to_end(it, renewals_s, claims_s, host_share))
+    report.note(_first_to_end(redis_gib / it.redis_gib, renewals_s, claims_s, host_share))
 
 
 def _most_asks(it: Assumed, costs: Costs) -> float:
     return it.hosts / (costs.ask_caller_s + costs.ask_callee_s)
 
 
-def _first_to_end(it: Assumed, renewals_s: float, claims_s: float, host_share: float) -> str:
+def _most_activations(others_s: float, costs: Costs) -> float:
+    return max(0.0, 1 - others_s) / costs.claim_s / 2
+
+
+def _first_to_end(redis_share: float, renewals_s: float, claims_s: float, host_share: float) -> str:
     """Each grows with the number of hosts (renewals with its square) or of actors."""
     room = {
+        "Redis's memory (it grows with the actors)": redis_share,
         "Redis's core, by renewals (they grow with the square of the hosts)": renewals_s,
         "Redis's core, by claims (they grow with the actors)": claims_s,
         "the hosts' cores, by asks (more hosts help)": host_share,
@@ -230,7 +245,7 @@ def _check(report: Report, few: int, costs: Costs) -> None:
     with hosts(few) as running:
         for name in running.processes:
             running.wait_address(name)
-        predicted = few * 4 / LEASE_TTL_S + few / 20.0
+        predicted = few * (4 / LEASE_TTL_S + 1 / Assumed.heartbeat_s + 1 / POLL_S)
         report.add(f"{few} idle hosts: scripts, measured", "scripts/s", _scripts_s(running))
         report.add(f"{few} idle hosts: scripts, model", "scripts/s", predicted)
 
