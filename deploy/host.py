@@ -45,11 +45,15 @@ def run(settings: Settings) -> None:
     """
     fields = logs.HostFields(host_id(settings))
     logs.configure(settings.log_level, settings.log_format, fields)
-    own = agent_kinds(settings.agent_isolation)
+    own = agent_kinds(settings.agent_isolation, _preload(settings))
     if not settings.app and len(own) == 1:
         raise ConfigError("no app: set ROOST_APP or --app to the module that defines your actors")
     kinds = [*(load_app(settings.app) if settings.app else ()), *own]
     loops.run(serve, settings, host_config(settings), kinds, fields)
+
+
+def _preload(settings: Settings) -> tuple[str, ...]:
+    return tuple(settings.preload.split(",")) if settings.preload else ()
 
 
 def host_id(settings: Settings) -> str:
@@ -87,7 +91,7 @@ def host_config(settings: Settings) -> HostConfig:
             capacity=settings.max_actors,
             processes_max=settings.max_processes,
             process_memory_bytes_max=settings.process_memory_max,
-            preload=tuple(settings.preload.split(",")) if settings.preload else (),
+            preload=_preload(settings),
         ),
     )
 
