@@ -38,6 +38,7 @@ GROW_BY = 2
 #: A change of hosts has settled when no document has moved for so long.
 SETTLED_S = 1.5
 SETTLE_LIMIT_S = 30.0
+PAUSE_S = 0.01
 FILES_AT_ONCE = 16
 RETRY_S = 0.05
 REPAINT_S = 0.1
@@ -194,6 +195,7 @@ class Job:
             nursery.start_soon(self._until_settled, change, settled)
             while not settled.is_set():
                 await self._ask(QUESTIONS[0], is_quiet=True)
+                await trio.sleep(PAUSE_S)
         after = await self._homes()
         moved = sum(after.get(name) != home for name, home in before.items())
         move = Move(what, moved, ideal, self.tally.failed.total() - failed)
