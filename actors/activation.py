@@ -383,7 +383,8 @@ class Activation(Sender):
             result = await self.system.interceptors.around_turn(self, call, args, kwargs)
         else:
             result = await self.invoke(call, args, kwargs)
-        payload = b"" if call.spec.mode is Mode.STREAM else self._encode_result(call, result)
+        is_heard = call.mode == Mode.ASK  # a stream's items have gone, and nobody hears a tell's
+        payload = self._encode_result(call, result) if is_heard else b""
         if self.kind.options.persist == "turn" and not await self._is_saved(call):
             return
         if call.method == SPAWN and call.headers is not None and DURABLE in call.headers:
@@ -392,7 +393,7 @@ class Activation(Sender):
             except (NotDelivered, Unavailable) as exc:
                 call.fail(OutcomeUnknown(f"{self.id} runs, but may not be durable: {exc}"))
                 return
-        if self.system.is_serving():
+        if call.mode == Mode.TELL or self.system.is_serving():
             call.reply(call.content, payload)
 
     async def invoke(self, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -515,11 +516,20 @@ class Activation(Sender):
         return [t for t in left if callable(getattr(self.actor, t.method, None))]
 
     def keep_timers(self, timers: list[TimerLeft]) -> None:
-        """Set timers again, here or after a move."""
+        """Set timers again, here or after a move. Each takes the place of one that on_activate
+        has set for the same method, or a timer that it always sets would double at each move."""
+        present = list(self._timers or ())
         for timer in timers:
             method = getattr(self.actor, timer.method, None)
-            if callable(method):
-                self.set_timer(method, timer.after_s, timer.every_s)
+            if not callable(method):
+                log.warning("%s: its timer of %s is lost, as no method of the actor is called so",
+                            self.id, timer.method or "a function")  # fmt: skip
+                continue
+            again = next((p for p in present if p.repeats(timer)), None)
+            if again is not None:
+                present.remove(again)
+                again.cancel()
+            self.set_timer(method, timer.after_s, timer.every_s)
 
     def set_timer(
         self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float

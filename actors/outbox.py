@@ -96,6 +96,15 @@ class Outbox:
         self.waiting.append(entry)
         return entry
 
+    def push_out(self, call: Call) -> Entry:
+        """Put one more message straight into flight; only where ``has_room``."""
+        entry = Entry(call, self)
+        entry.seq = self.next_seq
+        self.next_seq += 1
+        entry.sent_to = self.incarnation
+        self.flight.append(entry)
+        return entry
+
     def take(self) -> Entry | None:
         """The next entry to transmit now, or None while closed, full, or without window."""
         if self.state is not State.OPEN or not self.waiting or len(self.flight) >= self.window:

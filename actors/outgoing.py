@@ -94,6 +94,12 @@ class Outgoing:
         elif len(box.waiting) == 1:
             self._route(box, incarnation)
 
+    def transmit_now(self, box: Outbox, call: Call) -> None:
+        """Like ``push``, for a box that has room and whose link is clear."""
+        call.entry = entry = box.push_out(call)
+        if not self._router.transmit(box.incarnation, self._envelope(box, entry)):
+            self._blocked[box.incarnation] = {box: None}
+
     def is_clear(self, incarnation: str) -> bool:
         """Whether the link to that host takes envelopes now."""
         return incarnation not in self._blocked and self._router.is_live(incarnation)

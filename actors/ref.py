@@ -7,7 +7,7 @@ name and a system, nothing else, so it may travel, be kept, and outlive moves an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import trio
@@ -131,8 +131,10 @@ class _Bound:
         return f"<{self._ref._id}.{self._spec.name}>"
 
     def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        payload = self._spec.signature.encode(args, kwargs)
-        check_size(self._ref._system, self._spec.signature.where, payload)
+        system, signature = self._ref._system, self._spec.signature
+        payload = signature.encode(args, kwargs)
+        if len(payload) > system.config.payload_bytes_max:
+            check_size(system, signature.where, payload)
         return payload
 
     def _make(self, make: Callable[..., Call], mode: Mode, payload: bytes, **more: Any) -> Any:
@@ -148,11 +150,11 @@ class BoundAsk(_Bound):
 
     __slots__ = ()
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         interceptors = self._ref._system.interceptors
         if interceptors:
-            return await interceptors.around_call(self, args, kwargs)
-        return await self.ask(args, kwargs)
+            return interceptors.around_call(self, args, kwargs)
+        return self.ask(args, kwargs)
 
     async def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call itself, inside the interceptors."""

@@ -116,7 +116,8 @@ class Router:
         if box is not None and (activation is None or not box.is_idle):
             if not (box.has_room() and self.outgoing.is_clear(box.incarnation)):
                 return False
-            self.outgoing.push(self._tell(sender, target, method, payload, headers))
+            call = self._tell(sender, target, method, payload, headers)
+            self.outgoing.transmit_now(box, call)
         elif activation is None or activation.waiters or activation.refusal() is not None:
             return False
         else:
