@@ -63,7 +63,9 @@ class Adopter:
         system = self._system
         target = ActorId(offer.kind, offer.key)
         kind = system.kinds.hosted(offer.kind)
-        if not system.is_ready() or kind is None:
+        if not system.is_ready():
+            return "", None  # this host leaves too, and would only offer it again
+        if kind is None:
             return f"host {system.me.host_id} does not take {offer.kind}", None
         if offer.generation != system.view.generation:
             return "the offer is of another generation", None

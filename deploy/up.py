@@ -14,7 +14,7 @@ import trio
 
 from actors.actor import Actor
 from actors.kinds import handlers_of
-from deploy import children, embedded, running
+from deploy import children, embedded, leaving, running
 from deploy.app import load_app
 from deploy.failures import FAILED, CommandFailed
 from deploy.host_process import HostProcess
@@ -199,6 +199,10 @@ class LocalUp:
     async def _leave(self) -> None:
         """Drain all at the same time, and kill what does not keep to its DRAIN_TIMEOUT."""
         self._leaving = True
+        addresses = {host.address for host in self._hosts if host.address}
+        await trio.to_thread.run_sync(
+            leaving.announce, self._environ["REDIS_URL"], self._settings.cluster, addresses
+        )
         for host in self._hosts:
             host.terminate()
         with trio.move_on_after(self._settings.drain_timeout_s + LEAVE_S):

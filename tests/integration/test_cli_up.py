@@ -25,6 +25,7 @@ def cluster(tmp_path_factory):
         yield up, env
         up.signal(signal.SIGINT)
         assert up.ended() == 0
+        assert "roost.moves" not in up.text  # who leaves together hands nothing to each other
 
 
 @pytest.fixture
