@@ -513,29 +513,45 @@ class Activation(Sender):
         left = [timer.left() for timer in self._timers or ()]
         for timer in list(self._timers or ()):
             timer.cancel()
-        return [t for t in left if callable(getattr(self.actor, t.method, None))]
+        lasting = [t for t in left if callable(getattr(self.actor, t.method, None))]
+        if len(lasting) < len(left):
+            log.warning(
+                "%s loses %d timers: they call what is no method of the actor, and cannot move",
+                self.id, len(left) - len(lasting),
+            )  # fmt: skip
+        return lasting
 
     def keep_timers(self, timers: list[TimerLeft]) -> None:
-        """Set timers again, here or after a move. Each takes the place of one that on_activate
-        has set for the same method, or a timer that it always sets would double at each move."""
-        present = list(self._timers or ())
+        """Set timers again, here or after a move."""
         for timer in timers:
             method = getattr(self.actor, timer.method, None)
-            if not callable(method):
-                log.warning("%s: its timer of %s is lost, as no method of the actor is called so",
-                            self.id, timer.method or "a function")  # fmt: skip
-                continue
-            again = next((p for p in present if p.repeats(timer)), None)
-            if again is not None:
-                present.remove(again)
-                again.cancel()
-            self.set_timer(method, timer.after_s, timer.every_s)
+            if callable(method):
+                self._add_timer(method, timer.after_s, timer.every_s).is_carried = True
 
     def set_timer(
         self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
     ) -> Timer:
         if self.phase in (Phase.STOPPING, Phase.ENDED):
             raise NotDelivered(f"{self.id} is {self.phase.value}: it can set no timers")
+        if self.phase is Phase.STARTING:
+            after_s = self._instead_of_carried(method, after_s, every_s)
+        return self._add_timer(method, after_s, every_s)
+
+    def _instead_of_carried(
+        self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
+    ) -> float:
+        """A timer that on_activate sets each time would double in each move: it takes the place,
+        and the time, of the one that moved along."""
+        for timer in self._timers or ():
+            if timer.is_carried and timer.is_of(method, every_s):
+                after_s = min(after_s, timer.left().after_s)
+                timer.cancel()
+                break
+        return after_s
+
+    def _add_timer(
+        self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
+    ) -> Timer:
         timer = Timer(self, method, after_s, every_s)
         self._timers = {**(self._timers or {}), timer: None}
         return timer

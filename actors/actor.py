@@ -123,7 +123,8 @@ class Actor:
         self, method: Callable[[], Awaitable[None]], after_s: float, *, every_s: float = 0.0
     ) -> Timer:
         """Call ``method`` as a message to this actor after ``after_s`` seconds, then each
-        ``every_s`` if that is above 0. In memory: it ends with the activation."""
+        ``every_s`` if that is above 0. In memory: it ends with the activation, or moves with it
+        by the method's name. What ``on_activate`` sets takes the place of what moved along."""
         return self._activation.set_timer(method, after_s, every_s)
 
     async def set_reminder(self, name: str, after_s: float, *, every_s: float = 0.0) -> None:

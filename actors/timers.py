@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Timer:
     """A pending timer. ``cancel`` may be called at any time, twice."""
 
-    __slots__ = ("_activation", "_due", "_every_s", "_method", "tick")
+    __slots__ = ("_activation", "_due", "_every_s", "_method", "is_carried", "tick")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Timer:
         self._activation = activation
         self._method = method
         self._every_s = every_s
+        self.is_carried = False  # set before a move, or a try to move
         self.tick = 0
         self._arm(after_s)
 
@@ -40,6 +41,9 @@ class Timer:
         """What is left of it, to be set again elsewhere."""
         name = getattr(self._method, "__name__", "")
         return TimerLeft(name, max(0.0, self._due - trio.current_time()), self._every_s)
+
+    def is_of(self, method: Callable[[], Awaitable[None]], every_s: float) -> bool:
+        return method == self._method and every_s == self._every_s
 
     def cancel(self) -> None:
         """Do not fire (again)."""

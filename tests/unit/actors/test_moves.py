@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import pytest
 import trio
 
 from actors import Actor, HostSystem, handler
-from actors.testing import open_cluster
+from actors.testing import Cluster, open_cluster
 
 seen: list[int] = []
 
@@ -84,3 +85,64 @@ async def test_an_actor_whose_stream_does_not_end_is_seldom_held_up_and_moves_wh
         listeners.cancel_scope.cancel()
         await trio.sleep(5)
         assert second.host_id in [await first.ref(Room, key).say() for key in keys]
+
+
+class Clockwork(Actor):
+    def __init__(self) -> None:
+        self.ticks = 0  # of this activation
+
+    async def on_activate(self) -> None:
+        self.set_timer(self.tick, 1.0, every_s=1.0)
+
+    async def tick(self) -> None:
+        self.ticks += 1
+
+    @handler
+    async def once_more(self, after_s: float) -> None:
+        self.set_timer(self.tick, after_s)
+
+    @handler
+    async def lose(self) -> None:
+        self.set_timer(lambda: self.tick(), 60.0)
+
+    @handler
+    def ticked(self) -> int:
+        return self.ticks
+
+
+async def _moved(cluster: Cluster, ref: Clockwork) -> Clockwork:
+    """A ref at the host that the actor has moved to: its own is drained."""
+    home = cluster.host_of(ref)
+    assert home is not None
+    await cluster.add_host()
+    await cluster.drain(home)
+    await cluster.wait_settled()
+    return cluster.hosts[0].ref(Clockwork, ref.key)
+
+
+async def test_a_timer_that_on_activate_sets_does_not_double_when_the_actor_moves(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster(hosts=1, kinds=[Clockwork]) as cluster:
+        ref = cluster.hosts[0].ref(Clockwork, "a")
+        await ref.ticked()
+        for _ in range(3):
+            ref = await _moved(cluster, ref)
+        before = await ref.ticked()
+        await trio.sleep(10)
+        assert 9 <= await ref.ticked() - before <= 11
+
+
+async def test_timers_of_one_method_move_each_and_one_of_a_lambda_is_lost_with_a_warning(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_cluster(hosts=1, kinds=[Clockwork]) as cluster:
+        ref = cluster.hosts[0].ref(Clockwork, "a")
+        await ref.once_more(60.0)
+        await ref.once_more(70.0)
+        await ref.lose()
+        ref = await _moved(cluster, ref)
+        before = await ref.ticked()
+        await trio.sleep(100.5)
+        assert await ref.ticked() - before == 100 + 2  # those that on_activate set, and both
+    assert "Clockwork/a loses 1 timers" in caplog.text
