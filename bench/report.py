@@ -128,14 +128,17 @@ def arguments(name: str, doc: str, *, repeat: int, argv: Sequence[str] | None = 
     return parser.parse_args(argv)
 
 
-def finish(report: Report, options: argparse.Namespace) -> None:
-    """Print the table, and write the JSON and the picture that were asked for."""
+def finish(report: Report, options: argparse.Namespace, bars: Sequence[Bar] | None = None) -> None:
+    """Print the table, and write the JSON and the picture that were asked for, the latter of
+    ``bars`` or else of all medians."""
     report.show()
     if options.json is not None:
         options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
         print(f"raw samples: {options.json}", file=sys.stderr)
     if options.plot is not None:
         figures = report.figures.values()
-        bars = [Bar(f.name, f.unit, f.median, min(f.samples), max(f.samples)) for f in figures]
+        bars = bars or [
+            Bar(f.name, f.unit, f.median, min(f.samples), max(f.samples)) for f in figures
+        ]
         options.plot.write_text(drawn(report.title, bars), encoding="utf-8")
         print(f"picture: {options.plot}", file=sys.stderr)

@@ -17,11 +17,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from bench.peers.venvs import HERE, lock, python_of
 from bench.peers.workloads import MARK, WORKLOADS
-from bench.report import Report, arguments, finish
+from bench.plot import Bar
+from bench.report import Figure, Report, arguments, finish
 
 PEERS = ("xoscar", "pykka", "ray", "thespian", "distributed")
 ROUND_TRIP, ASKS, TELLS, LOCAL_ASK, LOCAL_TELL, STARTED = WORKLOADS
@@ -99,44 +100,80 @@ def _compare(report: Report, peer: str, repeat: int, seconds: float) -> None:
                         report.add(f"{workload}: {label}", unit, found, better)
 
 
-def _ratios(report: Report, peers: Sequence[str]) -> None:
-    """The table at the end, as notes."""
-    report.note("")
-    head = f"{'workload':<34}{'peer':<13}{'Roost':>11}{'the peer':>11}{'ratio':>9}  goal"
-    report.note(head)
-    for workload, unit in WORKLOADS.items():
-        for peer in peers:
-            theirs = report.figures.get(f"{workload}: {peer}")
-            if theirs is None:
-                continue
-            ours = report.figures[f"{workload}: Roost beside {peer}"].median
-            ratio = ours / theirs.median
-            numbers = f"{ours:>11,.0f}{theirs.median:>11,.0f}{ratio:>8.3g}x"
-            goal = _judged(ratio, GOALS.get((workload, peer)), unit)
-            report.note(f"{workload:<34}{peer:<13}{numbers}  {goal}")
-    report.note("\nRatios are Roost's figure over the peer's: of times the less, the better, of "
-                "rates the more.")  # fmt: skip
+class Compared(NamedTuple):
+    """One workload, here and on one peer. ``ratio`` is Roost's figure over the peer's."""
+
+    workload: str
+    peer: str
+    ours: Figure
+    theirs: Figure
+
+    @property
+    def ratio(self) -> float:
+        return self.ours.median / self.theirs.median
+
+    @property
+    def judged(self) -> str:
+        goal = GOALS.get((self.workload, self.peer))
+        if goal is None:
+            return ""
+        if self.ours.better == "less":
+            return f"at most {goal:g}: {'met' if self.ratio <= goal else 'not met'}"
+        return f"at least {goal:g}: {'met' if self.ratio >= goal else 'not met'}"
+
+    def row(self) -> str:
+        ours, theirs = f"{self.ours.median:,.0f}", f"{self.theirs.median:,.0f}"
+        unit, ratio = self.ours.unit, f"{self.ratio:,.3g}"
+        cells = (
+            self.workload, self.peer, f"{ours} {unit}", f"{theirs} {unit}", ratio, self.judged,
+        )  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+    def bar(self, peers: Sequence[str]) -> Bar:
+        """How many times as fast Roost is, with the extremes of all samples."""
+        pairs = [(a, b) for a in self.ours.samples for b in self.theirs.samples]
+        if self.ours.better == "less":
+            pairs = [(b, a) for a, b in pairs]
+        times = 1 / self.ratio if self.ours.better == "less" else self.ratio
+        spread = [a / b for a, b in pairs]
+        name, group = f"{self.workload}, {self.peer}", peers.index(self.peer)
+        return Bar(name, "x", times, min(spread), max(spread), group)
 
 
-def _judged(ratio: float, goal: float | None, unit: str) -> str:
-    if goal is None:
-        return "-"
-    if unit == "us":
-        return f"at most {goal:g}: {'met' if ratio <= goal else 'not met'}"
-    return f"at least {goal:g}: {'met' if ratio >= goal else 'not met'}"
+def _compared(report: Report, peers: Sequence[str]) -> list[Compared]:
+    """Every workload with every peer that has it."""
+    return [
+        Compared(workload, peer, report.figures[f"{workload}: Roost beside {peer}"], theirs)
+        for workload in WORKLOADS
+        for peer in peers
+        if (theirs := report.figures.get(f"{workload}: {peer}")) is not None
+    ]
+
+
+def _note_ratios(report: Report, compared: Sequence[Compared]) -> None:
+    """The table at the end."""
+    report.note("\n| workload | peer | Roost | the peer | ratio | goal |")
+    report.note("| --- | --- | --- | --- | --- | --- |")
+    for one in compared:
+        report.note(one.row())
+    report.note(
+        "\nThe ratio is Roost's figure over the peer's: of times the less, the better, of rates "
+        "the more."
+    )
 
 
 def run(argv: Sequence[str] | None = None, peers: Sequence[str] = PEERS) -> Report:
     options = arguments("peers", __doc__ or "", repeat=5, argv=argv, seconds=(1.0, "per sample"))
     for peer in peers:
         python_of(peer)
-    report = Report("Roost and its peers, 64-byte payloads, turn by turn")
+    report = Report("How many times as fast as its peers: Roost, 64-byte payloads")
     repeat, seconds = (3, 0.3) if options.short else (options.repeat, options.seconds)
     for peer in peers:
         print(f"beside {peer} ...", file=sys.stderr, flush=True)
         _compare(report, peer, repeat, seconds)
-    _ratios(report, peers)
-    finish(report, options)
+    compared = _compared(report, peers)
+    _note_ratios(report, compared)
+    finish(report, options, [one.bar(peers) for one in compared])
     return report
 
 
