@@ -27,6 +27,7 @@ from actors.reasons import Reason, Terminated
 from actors.ref import with_timeout
 from actors.run import run, run_in_asyncio
 from actors.system import System
+from actors.timers import Timer
 from wire.errors import (
     ActorError,
     ActorFailed,
@@ -51,6 +52,6 @@ __all__ = [
     "DeadlineExceeded", "HostConfig", "HostSystem", "Interceptor", "InvalidArgument",
     "MailboxFull", "Method", "NoCapacity", "NotDelivered", "OutcomeUnknown", "ProtocolError",
     "Reason", "RoostError", "Stream", "StreamMethod", "System", "SystemConfig", "Terminated",
-    "Unauthenticated", "Unavailable", "UnknownKind", "actor_id", "handler", "open_host",
+    "Timer", "Unauthenticated", "Unavailable", "UnknownKind", "actor_id", "handler", "open_host",
     "open_system", "parse_actor_id", "run", "run_in_asyncio", "with_timeout",
 ]  # fmt: skip

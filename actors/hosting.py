@@ -37,10 +37,6 @@ class HostSystem(System):
     hosting: Hosting
     is_draining = False
 
-    @property
-    def host_id(self) -> str:
-        return self.me.host_id
-
     def is_ready(self) -> bool:
         return super().is_ready() and not self.is_draining
 

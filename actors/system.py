@@ -104,6 +104,11 @@ class System:
 
     # For users ----------------------------------------------------------------------------
 
+    @property
+    def host_id(self) -> str:
+        """The name of this host; "local" for a local system."""
+        return self.me.host_id
+
     def ref(self, kind: type[A], key: str) -> A:
         """A handle on the actor ``key`` of that class, typed as the class. Starts nothing.
 

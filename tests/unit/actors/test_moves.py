@@ -22,7 +22,7 @@ class Sink(Actor):
 
     @handler
     async def where(self) -> str:
-        return self.system.host_id  # type: ignore[attr-defined, no-any-return]
+        return self.system.host_id
 
 
 async def test_local_tells_in_the_mailbox_follow_an_actor_that_moves(
@@ -55,7 +55,7 @@ class Room(Actor, max_concurrency=100):
 
     @handler
     async def say(self) -> str:
-        return self.system.host_id  # type: ignore[attr-defined, no-any-return]
+        return self.system.host_id
 
 
 async def _ends(host: HostSystem, key: str) -> None:

@@ -51,6 +51,9 @@ class Counter(Actor, idle_after_s=60, persist="turn"):
     async def inside(self) -> int:
         own = await self.add(1)
         assert_type(own, int)
+        timer: actors.Timer = self.set_timer(self.hidden, 1.0)
+        timer.cancel()
+        assert_type(self.system.host_id, str)
         return own
 
 
