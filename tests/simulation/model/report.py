@@ -32,7 +32,8 @@ ANY_TWO_FAULTS = Bounds(
 
 STANDARD = (
     Configuration(2, 2, replace(ANY_TWO_FAULTS, transfers=1, saves=1)),
-    Configuration(3, 1, replace(ANY_TWO_FAULTS, transfers=2, saves=1)),
+    Configuration(3, 1, replace(ANY_TWO_FAULTS, transfers=1, saves=1, releases=1)),
+    Configuration(2, 1, replace(ANY_TWO_FAULTS, transfers=2, saves=1, releases=1)),
     Configuration(2, 1, replace(ANY_TWO_FAULTS, transfers=1, saves=1), fine=True),
 )
 
@@ -58,6 +59,7 @@ class Report:
             "broken": found.broken,
             "search_s": round(found.search_s, 2),
             "liveness_s": round(found.liveness_s, 2),
+            "cpu_s": round(found.cpu_s, 2),
             "bounds": self.bounds,
             "trace": self.trace,
         }
@@ -92,7 +94,8 @@ def lines(report: Report, with_trace: bool) -> Iterator[str]:
     yield report.name
     yield (
         f"  {found.states:,} states, {found.transitions:,} transitions, depth {found.depth}; "
-        f"search {found.search_s:.1f} s, liveness {found.liveness_s:.1f} s"
+        f"search {found.search_s:.1f} s, liveness {found.liveness_s:.1f} s, "
+        f"{found.cpu_s:.1f} s of processor"
     )
     bounds = ", ".join(f"{name} {count}" for name, count in report.bounds.items())
     yield f"  at most: {bounds}"

@@ -31,6 +31,7 @@ class Found:
     path: list[int] = field(default_factory=list)
     search_s: float = 0.0
     liveness_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 Parents = dict[int, int]
@@ -166,6 +167,7 @@ def check(
 ) -> tuple[Found, Space]:
     """Search one configuration. The result is a proof within the bounds only if ``exhausted``."""
     space = Space(hosts, actors, bounds, rules, fine)
+    cpu_began = time.process_time()
     with collector_paused():
         found, parents = explore(space, deadline_s, overlook)
         if found.exhausted:
@@ -174,6 +176,7 @@ def check(
             if stuck:
                 found.broken, found.path = STUCK, path_to(parents, stuck)
             found.liveness_s = time.monotonic() - began
+    found.cpu_s = time.process_time() - cpu_began
     return found, space
 
 
