@@ -7,6 +7,7 @@ is asked what it runs; a record whose host is gone is looked up in the registry.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -64,7 +65,8 @@ class Agents:
         outcome = await self._record(key, CREATE_S + CLEAN_UP_S).create(target, packed)
         if outcome.code:
             raise error_from_code(outcome.code, outcome.message)
-        (info,) = await self._infos([(key, await self._record(key).record())])
+        made = Record(target, packed, int(time.time()), ready=True)
+        (info,) = await self._infos([(key, made)])
         return info
 
     async def stop(self, agent_id: str, timeout_s: float) -> bool:
@@ -134,10 +136,18 @@ class Agents:
             wanted += await self._located(f"{record_key(agent_id)}@")
         found: _Records = []
         for key in wanted:
+            if not await self._is_kept(key):
+                continue
             record = await self._record(key).record()
             if record.target:
                 found.append((key, record))
         return found
+
+    async def _is_kept(self, key: str) -> bool:
+        try:
+            return await self._system.durables.has_spec(actor_id(KIND, key))
+        except RegistryError as exc:
+            raise Unavailable(str(exc)) from exc
 
     async def _located(self, prefix: str) -> list[str]:
         cursor, keys = "", []

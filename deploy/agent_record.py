@@ -64,7 +64,10 @@ class AgentRecord(Actor, kind=KIND, idle_after_s=0, persist="never"):
         if not self.state.target:
             await self._recall()
         if self.state.target and not self.state.ready:
-            self.nursery.start_soon(self._abandon)  # its creator was lost meanwhile
+            # An agent is durable itself once it has initialised: without that its creator is lost.
+            self.state.ready = await self.system.durables.spec_of(self._target) is not None
+            if not self.state.ready:
+                self.nursery.start_soon(self._abandon)
 
     async def _recall(self) -> None:
         spec = await self.system.durables.spec_of(self.id)
@@ -88,7 +91,6 @@ class AgentRecord(Actor, kind=KIND, idle_after_s=0, persist="never"):
             await self._keep()
             await self._start()
             self.state.ready = True
-            await self._keep()
         except RoostError as exc:
             await self._undo()
             return _outcome(exc)
