@@ -113,7 +113,7 @@ def test_a_search_that_is_cut_short_does_not_count_as_exhausted() -> None:
 def test_the_command_prints_states_bounds_and_verdict_as_json(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    small = ["--hosts", "2", "--actors", "1", "--json", "--faults", "0", "--saves", "0"]
+    small = ["--hosts", "2", "--actors", "1", "--json", "--faults", "0", "--transfers", "1"]
     assert main(small) == 0
     (search,) = json.loads(capsys.readouterr().out)["searches"]
     assert search["exhausted"]

@@ -50,9 +50,10 @@ def configurations(args: argparse.Namespace) -> list[Configuration]:
     given = {name: count for name, count in given.items() if count is not None}
     if args.hosts is None:
         return [replace(c, bounds=replace(c.bounds, **given)) for c in STANDARD]
-    known = [c for c in STANDARD if (c.hosts, c.actors) == (args.hosts, args.actors)]
-    bounds = (known or STANDARD)[0].bounds
-    return [Configuration(args.hosts, args.actors, replace(bounds, **given), args.fine)]
+    wanted = Configuration(args.hosts, args.actors, STANDARD[0].bounds, args.fine)
+    known = [c for c in STANDARD if replace(c, bounds=wanted.bounds) == wanted]
+    configuration = (known or [wanted])[0]
+    return [replace(configuration, bounds=replace(configuration.bounds, **given))]
 
 
 def tasks(args: argparse.Namespace) -> list[Callable[[], Report]]:
