@@ -100,4 +100,4 @@ lock: ## pin and hash the requirements anew (needs uv)
 
 .PHONY: clean
 clean: ## remove the environment and every cache
-	@rm -rf $(VENV) $(RUSTIC_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf $(VENV) $(RUSTIC_VENV) .venv-k8s-schemas .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
