@@ -266,14 +266,20 @@ class LinkCore(Links, ABC):
         pipe.write(batch)
 
     def _owe_ack(self, end: LinkEnd) -> None:
-        if end.ack_timer is None and end.session.ack_owed:
-            end.ack_timer = self._loop.call_later(self.config.ack_delay_s, self._ack_late, end)
+        session = end.session
+        if end.ack_timer is None and session.ack_owed:
+            delay_s, received = self.config.ack_delay_s, session.received
+            end.ack_timer = self._loop.call_later(delay_s, self._ack_late, end, received)
 
-    def _ack_late(self, end: LinkEnd) -> None:
+    def _ack_late(self, end: LinkEnd, received: int) -> None:
+        """What had been ``received`` a while ago must be acknowledged by now; later ones may yet
+        find a batch to ride on."""
         end.ack_timer = None
-        pipe = end.pipe
-        if pipe is not None and pipe.writable and end.session.ack_owed:
-            self._write(end, pipe, end.session.ack())
+        session, pipe = end.session, end.pipe
+        if session.announced >= received:
+            self._owe_ack(end)
+        elif pipe is not None and pipe.writable:
+            self._write(end, pipe, session.ack())
 
     def _lose(self, ends: Ends, reason: str) -> None:
         incarnation = ends.peer.incarnation

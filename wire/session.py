@@ -168,6 +168,11 @@ class LinkSession:
         return self.received
 
     @property
+    def announced(self) -> int:
+        """The last batch of the other end's that it was told has arrived."""
+        return self._announced
+
+    @property
     def ack_owed(self) -> bool:
         """Whether the other end has not been told of all that arrived."""
         return self._announced < self.received
