@@ -17,8 +17,12 @@ from trio.lowlevel import Task
 SPINS_MAX = 50_000
 
 
-class Spins(Exception):
-    """The scheduler runs and runs, and time does not go on."""
+#: A run that has not ended by then (virtual seconds) never will.
+RUN_MAX_S = 600.0
+
+
+class NeverEnds(Exception):
+    """Time does not go on, or goes on for ever."""
 
 
 class Freezer(trio.abc.Instrument):
@@ -80,12 +84,12 @@ class Freezer(trio.abc.Instrument):
         if now != self._spins_at:
             self._spins_at, self._spins = now, 0
         self._spins += 1
-        if self._spins == SPINS_MAX:
+        if self._spins == SPINS_MAX or now > RUN_MAX_S:
             # A task could not end the run: those that spin may be shielded.
             sys.unraisablehook = _ignore
             self.frozen = {}
             names = ", ".join(sorted({task.name for task in self._last_tasks}))
-            _runner().clock = _Stopped(f"time stands at {now:.3f}, and in turn run: {names}")
+            _runner().clock = _Stopped(f"it does not end at {now:.3f}; last ran: {names}")
 
 
 def _ignore(unraisable: object) -> None:
@@ -99,10 +103,10 @@ class _Stopped:
         self._why = why
 
     def deadline_to_sleep_time(self, deadline: float) -> NoReturn:
-        raise Spins(self._why)
+        raise NeverEnds(self._why)
 
     def current_time(self) -> NoReturn:
-        raise Spins(self._why)
+        raise NeverEnds(self._why)
 
 
 def _runner() -> Any:
