@@ -112,7 +112,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-async def _registry(url: str, count: int, repeat: int) -> list[float]:
+async def _registry(url: str, count: int, repeat: int) -> tuple[float, float, float, float, float]:
     """Redis's own time for one claim of many, a renewal, a heartbeat, a look for reminders, and
     a view, with ``count`` members."""
     registry, server = RedisRegistry(url, "default"), redis.Redis.from_url(url)
@@ -131,13 +131,13 @@ async def _registry(url: str, count: int, repeat: int) -> list[float]:
         await registry.claim(me, [Claim(f"Agent/{number:06}-{n:04}") for n in range(256)])
 
     try:
-        return [
+        return (
             await each(claim, 256),
             await each(lambda number: registry.renew(me, number + 1)),
             await each(lambda number: registry.heartbeat(me, Load(actors=number))),
             await each(lambda number: registry.due_reminders(1_000)),
             await each(lambda number: registry.view()),
-        ]
+        )
     finally:
         await registry.aclose()
 
