@@ -90,7 +90,11 @@ class Generations:
             self._wake.set()
 
     def _hold_claims(self, generation: int) -> None:
-        log.warning("the registry began generation %d: claims wait for a lease", generation)
+        log.log(
+            logging.WARNING if self._seen else logging.INFO,
+            "the registry began generation %d: claims wait %.1f s, for a lease to pass",
+            generation, self._terms.proof_s,
+        )  # fmt: skip
         self._seen = generation
         self._claims_from_s = self._clock() + self._terms.proof_s
 
