@@ -47,6 +47,9 @@ class Statistics:
     activations_total: int
     passivations_total: int
     adopted_total: int
+    #: Actors in child processes of their own, and how many there may be.
+    processes: int
+    processes_max: int
     moves: Moves
     mailbox_depth: int
     mailbox_deepest: int

@@ -233,6 +233,8 @@ class System:
             activations_total=self.activations_total,
             passivations_total=self.lifecycle.passivated_total,
             adopted_total=self.adopter.adopted_total,
+            processes=self.crowd.processes,
+            processes_max=self.config.processes_max,
             moves=self.rebalancer.mover.statistics(),
             mailbox_depth=sum(depths),
             mailbox_deepest=max(depths, default=0),

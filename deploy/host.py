@@ -160,9 +160,7 @@ async def _open_metrics(settings: Settings) -> Metrics | None:
             f"METRICS_PORT needs the extra `metrics` ({exc}): run `pip install 'roost[metrics]'`, "
             "or unset METRICS_PORT"
         ) from exc
-    return await host_metrics.open_metrics(
-        settings.grpc_bind, settings.metrics_port, settings.max_processes
-    )
+    return await host_metrics.open_metrics(settings.grpc_bind, settings.metrics_port)
 
 
 @asynccontextmanager

@@ -44,9 +44,8 @@ class LoopLag:
 class Metrics:
     """A port that is bound, and what will be served there. Made by :func:`open_metrics`."""
 
-    def __init__(self, listeners: list[trio.SocketListener], processes_max: int) -> None:
+    def __init__(self, listeners: list[trio.SocketListener]) -> None:
         self._listeners = listeners
-        self._processes_max = processes_max
 
     @property
     def port(self) -> int:
@@ -58,14 +57,14 @@ class Metrics:
         lag = LoopLag()
 
         def source() -> MetricsSnapshot:
-            return snapshot(system.statistics(), lag.take(), self._processes_max)
+            return snapshot(system.statistics(), lag.take())
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lag.run)
             nursery.start_soon(serve_metrics, source, self._listeners)
 
 
-async def open_metrics(host: str, port: int, processes_max: int) -> Metrics:
+async def open_metrics(host: str, port: int) -> Metrics:
     """Bind the port; 0 leaves it to the system. Raises ConfigError when it cannot be had."""
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
@@ -74,19 +73,20 @@ async def open_metrics(host: str, port: int, processes_max: int) -> Metrics:
         raise ConfigError(
             f"METRICS_PORT {port} on {host} cannot be used ({why}): choose another port"
         ) from exc
-    metrics = Metrics(listeners, processes_max)
+    metrics = Metrics(listeners)
     log.info("metrics at http://%s:%d/metrics", host, metrics.port)
     return metrics
 
 
-def snapshot(now: Statistics, loop_lag_s: float, processes_max: int) -> MetricsSnapshot:
+def snapshot(now: Statistics, loop_lag_s: float) -> MetricsSnapshot:
     """The statistics in the words of the metrics."""
     moves, traffic = now.moves, now.traffic
     return MetricsSnapshot(
         actors=now.actors,
         activations=now.activations_total,
         passivations=now.passivations_total,
-        processes_max=processes_max,
+        processes=now.processes,
+        processes_max=now.processes_max,
         handoffs={
             "moved": moves.moved,
             "given_up": moves.given_up,
