@@ -117,7 +117,9 @@ class Outgoing:
         self._outboxes[box.id] = box
 
     def _pump(self, box: Outbox) -> None:
-        """Transmit what the window and the link allow."""
+        """Transmit what the window and the link allow, and nothing without a lease."""
+        if not self._router.system.is_serving():
+            return  # its end is on the way, and fails whatever waits
         incarnation = box.incarnation
         if not self._router.is_live(incarnation):
             if not box.flight:  # else what is under way is answered first
