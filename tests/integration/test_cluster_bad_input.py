@@ -23,7 +23,7 @@ import pytest
 import trio
 from grpclib.client import Channel
 from grpclib.const import Cardinality, Status
-from grpclib.exceptions import GRPCError
+from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 import actors
 from tests.integration.cluster import Cluster, keys_at
@@ -209,6 +209,7 @@ async def dial(address: str, frames: list[bytes]) -> None:
                 await stream.send_message(Frame(frame))
             while await stream.recv_message() is not None:
                 pass
+            raise StreamTerminatedError("ended by the host")  # grpclib turns it into the status
     finally:
         channel.close()
 
