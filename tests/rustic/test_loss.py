@@ -38,9 +38,13 @@ def test_a_conversation_goes_on_when_the_host_of_half_the_guild_is_killed():
         after = {a["by"]: a["pid"] for a in probe.wait_counted(number + 1, ids)}
         assert all(after[id] == before[id] for id in ids - lost)
         assert all(after[id] != before[id] for id in lost)
-        for said in range(2, number + 2):  # nobody answers twice
-            by = [a["by"] for a in probe.counted(said)]
-            assert len(by) == len(set(by)), said
+        # One process answers for each agent. It may do so twice: rusticai-redis delivers a message
+        # at least once, and again to a client that comes back while it is being published.
+        for said in range(2, number + 2):
+            for id in ids:
+                pids = {a["pid"] for a in probe.counted(said) if a["by"] == id}
+                assert len(pids) <= 1, f"{id} answered {said} from {pids}"
+                assert pids <= {before[id], after[id]}
         guild.shutdown()
 
 
