@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-ROW, TOP, LEFT, WIDTH, RIGHT = 24, 48, 300, 420, 150
+ROW, TOP, LEFT, WIDTH, RIGHT = 24, 48, 350, 420, 150
 COLOURS = ("#2f6f9f", "#c8733a", "#5f8f4e", "#8a5fa0", "#a8903c", "#777777")
 
 
