@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from bench.peers.venvs import HERE, lock, python_of
@@ -24,6 +28,7 @@ from bench.peers.workloads import MARK, WORKLOADS
 from bench.plot import Bar
 from bench.report import Figure, Report, arguments, finish
 
+MARKED = "ROOST_BENCH_CONTESTANT"
 PEERS = ("xoscar", "pykka", "ray", "thespian", "distributed")
 ROUND_TRIP, ASKS, TELLS, LOCAL_ASK, LOCAL_TELL, STARTED = WORKLOADS
 #: A round trip should take at most so many times the peer's; all else be at least as many times
@@ -70,8 +75,10 @@ class Contestant:
 @contextmanager
 def _contestant(name: str, command: Sequence[str]) -> Iterator[Contestant]:
     with tempfile.TemporaryFile("w+") as log:
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+        pipe, mark = subprocess.PIPE, uuid.uuid4().hex
+        process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=os.environ | {MARKED: mark}
+        )
         try:
             yield Contestant(name, process, log)
         finally:
@@ -82,6 +89,17 @@ def _contestant(name: str, command: Sequence[str]) -> Iterator[Contestant]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _end_all(mark)
+
+
+def _end_all(mark: str) -> None:
+    """Kill what a framework has left running: its daemons bear the mark of who started them."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARKED}={mark}".encode() in (folder / "environ").read_bytes():
+                os.kill(int(folder.name), signal.SIGKILL)
+        except OSError:
+            continue  # it has ended, or is another user's
 
 
 def _compare(report: Report, peer: str, repeat: int, seconds: float) -> None:
