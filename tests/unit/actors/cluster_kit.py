@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from actors import Actor, HostSystem, handler
+from actors import Actor, HostSystem, Reason, handler
 from actors.ref import id_of
 
 
@@ -67,6 +67,13 @@ class Account(Actor, persist="turn"):
     @handler
     async def leave(self) -> None:
         self.passivate()
+
+
+class Slow(Account, persist="passivate"):
+    """Takes its time to leave, and saves only then."""
+
+    async def on_deactivate(self, reason: Reason) -> None:
+        await trio.sleep(0.02)
 
 
 class Narrow(Account, mailbox_max=4):

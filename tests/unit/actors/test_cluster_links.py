@@ -13,7 +13,7 @@ import actors.testing
 from actors import Actor, SystemConfig, handler
 from actors.testing import Cluster, ClusterConfig
 from tests.unit.actors import cluster_kit as kit
-from tests.unit.actors.cluster_kit import Account, Narrow, key_owned_by
+from tests.unit.actors.cluster_kit import Account, Narrow, Slow, key_owned_by
 
 MESSAGES = 60
 
@@ -131,18 +131,31 @@ async def test_every_message_arrives_once_and_in_order_at_an_actor_that_keeps_pa
 ) -> None:
     rng = Random(seed)
     config = ClusterConfig(delay_s=(0.0, 0.002), registry_delay_s=(0.0, 0.002))
-    async with actors.testing.open_cluster([Account, Teller], config=config, seed=seed) as cluster:
+    async with actors.testing.open_cluster([Slow], config=config, seed=seed) as cluster:
+        names = [f"s{n}" for n in range(9)]
+        stops = 0
+
+        async def send(name: str) -> None:
+            ref = rng.choice(cluster.hosts).ref(Slow, "a")
+            for n in range(MESSAGES):
+                await trio.sleep(rng.uniform(0, 0.05))
+                await (ref.record if rng.random() < 0.2 else ref.record.tell)(name, n)
 
         async def passivate() -> None:
+            nonlocal stops
             while True:
-                await trio.sleep(rng.uniform(0, 0.02))
-                await cluster.hosts[0].ref(Account, "a").leave.tell()
+                await trio.sleep(rng.uniform(0, 0.05))
+                await cluster.hosts[0].ref(Slow, "a").leave()
+                stops += 1
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(passivate)
-            names = await _send_from(cluster.hosts, "a", rng)
+            async with trio.open_nursery() as senders:
+                for name in names:
+                    senders.start_soon(send, name)
             nursery.cancel_scope.cancel()
-        await _check(cluster.hosts[0].ref(Account, "a"), names)
+        assert stops > 10
+        await _check(cluster.hosts[0].ref(Slow, "a"), set(names))
 
 
 # Full mailboxes ---------------------------------------------------------------------------
