@@ -132,10 +132,10 @@ class Activation(Sender):
 
     def refusal(self, method: str = "") -> Refusal | None:
         """Why a message (for ``method``) would not be taken now; None when it would."""
+        if self.phase is Phase.OFFERED or (self.is_closing and self.phase is Phase.CLAIMING):
+            return Refusal.FULL  # wait: it goes on here or there
         if self.is_closing or self.phase is Phase.ENDED:
             return Refusal.MOVED
-        if self.phase is Phase.OFFERED:
-            return Refusal.FULL  # wait: it goes on here or there
         queue = self.queue
         if queue is not None and len(queue) >= self.mailbox_max and not self._overtakes(method):
             return Refusal.FULL

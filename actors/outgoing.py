@@ -321,6 +321,8 @@ class Outgoing:
         match refused.reason:
             case Refusal.FULL:
                 self._wait_for_room(box)
+            case Refusal.MOVED if box.flight:
+                self._wait_for_room(box)  # what was taken on trial there may yet run there
             case Refusal.MOVED:
                 self._follow(box, refused.location)
             case Refusal.GAP:
