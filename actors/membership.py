@@ -78,7 +78,10 @@ class Membership:
         self._fenced = None
         self.keeper = make_keeper(member.incarnation, self._on_renewal, self._on_fenced)
         self.keeper.start()
-        await self._first_renewal.wait()
+        while not self._first_renewal.is_set():  # nobody else ticks before a host's first join
+            self.keeper.tick()
+            with trio.move_on_after(self._terms.stall_limit_s / 8):
+                await self._first_renewal.wait()
         if self._fenced is not None:
             raise self._fenced
         system.set_view(await system.registry.set_member(member.incarnation, state=MemberState.UP))

@@ -198,8 +198,10 @@ class Outgoing:
             return
         chosen = choose(router.system.ring, box.target, box.refused)
         match chosen:
-            case Member():
+            case Member() if router.is_live(chosen.incarnation):
                 self._open(box, chosen.incarnation)
+            case Member():
+                self._retry_later(box)  # it takes its leave, and soon the view will say so
             case Unroutable.UNKNOWN_KIND:
                 what = (
                     f"kind {box.target.kind!r} ({box.target}) is known to no host of the cluster: "
