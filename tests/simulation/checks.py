@@ -109,13 +109,15 @@ def two_owners(events: Sequence[Event]) -> Breaches:
 
 def epochs(events: Sequence[Event]) -> Breaches:
     """Epochs only grow: those granted, and those that activations begin with."""
-    granted: dict[str, int] = defaultdict(int)
+    granted: dict[str, tuple[int, str]] = {}
     begun: dict[str, int] = defaultdict(int)
     for event in events:
         if isinstance(event, Granted):
-            if event.epoch <= granted[event.actor]:
-                yield f"{event.actor}: epoch {event.epoch} granted after {granted[event.actor]}"
-            granted[event.actor] = event.epoch
+            grant, before = (event.epoch, event.host), granted.get(event.actor, (0, ""))
+            # A claim that is sent twice gets its one epoch twice, even if that was released.
+            if grant != before and event.epoch <= before[0]:
+                yield f"{event.actor}: {grant} granted after {before}"
+            granted[event.actor] = grant
         elif isinstance(event, Began) and event.how != "restarted":
             if event.epoch <= begun[event.actor]:
                 yield (
@@ -146,18 +148,23 @@ def saves(events: Sequence[Event]) -> Breaches:
 
 
 def leases(events: Sequence[Event]) -> Breaches:
-    """At its deadline a host serves nothing: it starts no turn, and sends and saves nothing."""
+    """At its deadline a host serves nothing: nothing begins there, and it sends and saves nothing."""
     ends = lease_ends(events)
     for event in events:
         if isinstance(event, SentLate):
             yield f"{event.host} sent {event.what} after its lease"
-        elif (  # fmt: skip
-            isinstance(event, Ran)
-            and event.stage == "in"
-            and event.op
-            and event.at > ends.get(event.host, math.inf) + TOUCH_S
-        ):
-            yield f"{event.host} began operation {event.op} of {event.actor} after its lease"
+        elif _begins(event) is not None:
+            assert isinstance(event, (Began, Ran))
+            if event.at > ends.get(event.host, math.inf) + TOUCH_S:
+                yield f"{event.host} began {_begins(event)} of {event.actor} after its lease"
+
+
+def _begins(event: Event) -> str | None:
+    if isinstance(event, Began):
+        return f"epoch {event.epoch}"
+    if isinstance(event, Ran) and event.stage == "in" and event.op:
+        return f"operation {event.op}"
+    return None
 
 
 def once(events: Sequence[Event]) -> Breaches:

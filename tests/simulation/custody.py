@@ -46,9 +46,8 @@ class Custody:
         before = self.places.get(place, set())
         self.places[place] = set(ops)
         if place == STORED:
-            self.exposed -= set(ops)
-            if why == DATA_LOSS:
-                self.exposed |= before - set(ops)
+            # What comes back with older data is as good as lost: whoever runs saves over it.
+            self.exposed = self.exposed | before if why == DATA_LOSS else self.exposed - set(ops)
         self._note_lost(before - set(ops), why, step)
         for op in ops:
             self.lost.pop(op, None)

@@ -142,13 +142,17 @@ class Vault(Actor):
 
     async def on_activate(self) -> None:
         witness().ran(self, 0, "in")
-        await trio.sleep(0.01)
-        witness().ran(self, 0, "out")
+        try:
+            await trio.sleep(0.01)
+        finally:
+            witness().ran(self, 0, "out")
 
     async def on_deactivate(self, reason: object) -> None:
         witness().ran(self, 0, "in")
-        await witness().linger(self, witness().linger_s(self))
-        witness().ran(self, 0, "out")
+        try:
+            await witness().linger(self, witness().linger_s(self))
+        finally:
+            witness().ran(self, 0, "out")
 
     @handler
     async def add(self, op: int, before_s: float, after_s: float) -> int:

@@ -43,7 +43,7 @@ from wire.items import Accepted, Chunk, Envelope, Item, Moved, Refused, Reply, R
 DRIFT = 0.01
 REPLICA_EVERY_S = 0.7
 _LEASED_ITEMS = (Envelope, Reply, Accepted, Refused, Chunk, Moved, Resume)
-_LEASED_SCRIPTS = ("save", "claim")
+_LEASED_SCRIPTS = ("save",)
 
 
 class Life:
