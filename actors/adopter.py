@@ -96,10 +96,13 @@ class Adopter:
         return [None] * len(offers)
 
     async def _mine_anyway(self, won: Claimed | Held, claim: Claim) -> Claimed | Held:
-        """An earlier attempt whose reply was lost may have made it ours."""
+        """An earlier attempt whose reply was lost may have made it ours. What is stored by now
+        may be newer than the offer: only in this case ``stored`` is set in the answer."""
         me = self._system.me.incarnation
-        if isinstance(won, Held) and won.location.incarnation == me:
-            (won,) = await self._system.registry.claim(me, [Claim(claim.actor)])
+        if isinstance(won, Claimed):
+            return Claimed(won.epoch, None)
+        if won.location.incarnation == me:
+            (won,) = await self._system.registry.claim(me, [Claim(claim.actor, won.location)])
         return won
 
     def _settle(self, offer: Offer, activation: Activation, won: Claimed | Held | None) -> Answer:
@@ -110,8 +113,9 @@ class Adopter:
         if isinstance(won, Held):
             self._let_go(activation, won.location.incarnation)
             return Answer(Outcome.DECLINED)
+        snapshot = offer.snapshot if won.stored is None else won.stored.data
         try:
-            self._system.lifecycle.adopt(activation, won.epoch, offer.snapshot)
+            self._system.lifecycle.adopt(activation, won.epoch, snapshot)
         except Exception as exc:
             log.error("%s could not be restored", activation.id, exc_info=exc)
             self._let_go(activation, offer.incarnation)

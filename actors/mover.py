@@ -256,8 +256,8 @@ class Mover:
         if answer is not None and answer.outcome is Outcome.HANDED_BACK:
             offered = Claim(actor, Location(to, answer.epoch))
             (won,) = await registry.claim(me, [offered])
-        else:
-            (won,) = await registry.claim(me, [Claim(actor)])
+        else:  # named, too: a free location means that it ran there, and may have saved
+            (won,) = await registry.claim(me, [Claim(actor, Location(me, activation.epoch))])
         return won
 
     def _resume(self, activation: Activation, timers: list[TimerLeft]) -> None:

@@ -3,14 +3,15 @@
 -- there. Then triples of bucket, actor, offer; no actor twice. A location is 'epoch:incarnation',
 -- and so is an offer: with one, the claim is a transfer of what stands at exactly that location.
 -- Claims of one registry object are numbered in the order sent. One that arrives behind a later
--- one is void, and one that arrives twice gets the epoch of the first time: either would
--- otherwise raise the epoch of an activation that already runs.
+-- one is void, and one that arrives twice only says again what it won: either would otherwise
+-- write over what has happened since.
 local me, claimer, number = ARGV[3], ARGV[4], ARGV[5]
 if not is_member(me) then return answer('fenced') end
 
 local last_claimer, last_number, last_epoch =
   string.match(redis.call('HGET', CLAIMS, me) or '', '^(%S+) (%S+) (%S+)$')
-if last_claimer == claimer and last_number == number then
+local repeated = last_claimer == claimer and last_number == number
+if repeated then
   epoch = last_epoch
 elseif last_claimer == claimer and above(last_number, number) then
   return answer('overtaken')
@@ -30,6 +31,7 @@ end
 local held, won = {}, {}
 local function is_granted(location, offer)
   if location == mine then return true end
+  if repeated then return false end
   if offer ~= '' then return location == offer end
   return not location or not is_held(location)
 end

@@ -446,6 +446,7 @@ def in_subprocess(program: str, *, send: int | None = None) -> tuple[int, str]:
 WAITER = """
 import signal, trio
 from wire import loops
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job inherits ignored
 async def main():
 {body}
 loops.run(main)
