@@ -54,7 +54,7 @@ class Observer:
 
     def leaving(self, activation: Activation) -> None:
         """It is about to be released: saved, unless its host has lost the lease meanwhile."""
-        self._end(activation, "left" if activation.system.is_serving() else "killed")
+        self._end(activation, "left")
 
     @contextmanager
     def killing(self, activation: Activation) -> Iterator[None]:
@@ -73,6 +73,8 @@ class Observer:
         return host
 
     def _end(self, activation: Activation, how: str) -> None:
+        if how == "left" and not activation.system.is_serving():
+            how = "killed"
         if self._acting.pop(id(activation), None) is not None:
             self._log(Ended(*self._who(activation), how, _ops(activation)))
 
