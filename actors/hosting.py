@@ -186,10 +186,12 @@ class Hosting(ABC):
         self._drained = trio.Event()
         self.system.is_draining = True
         self._rejoining.cancel()
-        with trio.CancelScope(shield=True):
-            await self._drain(self._drain_timeout_s if timeout_s is None else timeout_s)
-        self._drained.set()
-        self.closed.set()
+        try:
+            with trio.CancelScope(shield=True):
+                await self._drain(self._drain_timeout_s if timeout_s is None else timeout_s)
+        finally:
+            self._drained.set()
+            self.closed.set()
         return self._cut_short
 
     async def _drain(self, timeout_s: float) -> None:

@@ -36,7 +36,7 @@ from actors.workers import WorkerPool
 from placement.ports import Registry, RegistryError
 from placement.records import Member, MemberState, View
 from placement.ring import Ring
-from placement.view import NO_VIEW
+from placement.view import NO_VIEW, number
 from wire.errors import DeadlineExceeded, InvalidArgument, NotDelivered, OutcomeUnknown, Unavailable
 from wire.ids import ActorId, actor_id, parse_actor_id
 from wire.items import Content, Mode
@@ -324,7 +324,9 @@ class System:
             log.error("%s is not told that %s failed", activation.spawner, activation.id)
 
     def set_view(self, view: View) -> None:
-        """Take over a newer view."""
+        """Take over ``view``, unless a newer one came before it."""
+        if number(view) < number(self.view):
+            return
         self.view = view
         self.members = {m.incarnation: m for m in view.members}
         self.ring = Ring(view)
@@ -382,7 +384,10 @@ class System:
         with trio.move_on_after(2.0):
             await self.wait_empty()
             if owned:
-                await self.registry.release(self.me.incarnation, owned)
+                try:
+                    await self.registry.release(self.me.incarnation, owned)
+                except RegistryError as exc:  # leaving frees them, or the end of the lease does
+                    log.warning("what was cut short is not released: %s", exc)
         return len(left)
 
     async def run(self) -> None:

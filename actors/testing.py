@@ -68,13 +68,13 @@ class Cluster:
         self._kinds = tuple(kinds)
         self._interceptors = interceptors
         self._nursery = nursery
-        self._running: dict[MemoryHost, _Life] = {}
+        self._lives: list[_Life] = []
         self._incarnations: dict[str, Iterator[int]] = defaultdict(lambda: count(1))
         self._names = (f"host-{number}" for number in count(1))
 
     @property
     def hosts(self) -> list[HostSystem]:
-        return [host.system for host in self._running]
+        return [life.host.system for life in self._lives if life.host is not None]
 
     def host(self, host_id: str) -> HostSystem:
         """The live host of that name. Raises KeyError when there is none."""
@@ -96,33 +96,41 @@ class Cluster:
     ) -> HostSystem:
         """Start one more host; it has joined when this returns. ``config`` is for it alone."""
         name = host_id or next(self._names)
-        if name in (host.host_id for host in self.hosts):
+        if any(life.host_id == name for life in self._lives):
             raise ValueError(f"host {name!r} runs already")
-        life = _Life(name, self, config)
-        host: MemoryHost = await self._nursery.start(life.run)
-        return host.system
+        life = _Life(name)
+        self._lives.append(life)
+        life.host = await self._nursery.start(self._run, life, config)
+        return life.host.system
 
-    def begin(
-        self, life: _Life, host_id: str, config: SystemConfig | None, nursery: trio.Nursery
-    ) -> MemoryHost:
-        """Put a host together (called by the task that will run it)."""
+    async def _run(
+        self, life: _Life, config: SystemConfig | None, task_status: trio.TaskStatus[MemoryHost]
+    ) -> None:
+        """The task of one host, from its start to its end."""
         shared = self.config if config is None else replace(self.config, system=config)
         line = RegistryLine(self.store, self.network.rng, shared.registry_delay_s)
-        host = MemoryHost(
-            host_id, self._incarnations[host_id], self.network, line, nursery, self._kinds,
-            shared, self._interceptors,
-        )  # fmt: skip
-        self._running[host] = life
-        return host
 
-    def ended(self, life: _Life) -> None:
-        """The task of a host has ended."""
-        self._running = {host: other for host, other in self._running.items() if other is not life}
+        def make(nursery: trio.Nursery) -> MemoryHost:
+            return MemoryHost(
+                life.host_id, self._incarnations[life.host_id], self.network, line, nursery,
+                self._kinds, shared, self._interceptors,
+            )  # fmt: skip
+
+        try:
+            with life.scope:
+                await run_host(make, task_status)
+        finally:
+            self._lives.remove(life)
+            life.ended.set()
+
+    def _life_of(self, host: HostSystem) -> _Life | None:
+        memory_host = _memory_host(host)
+        return next((life for life in self._lives if life.host is memory_host), None)
 
     async def kill(self, host: HostSystem) -> None:
         """End a host at once, as SIGKILL does: nothing is saved, released or told. Calls that it
         has under way fail in this program, and nobody else hears of it."""
-        life = self._running.get(_memory_host(host))
+        life = self._life_of(host)
         if life is not None:
             _memory_host(host).kill()
             life.scope.cancel()
@@ -130,7 +138,7 @@ class Cluster:
 
     async def drain(self, host: HostSystem, timeout_s: float | None = None) -> int:
         """Let a host leave in good order; see HostSystem.drain."""
-        life = self._running.get(_memory_host(host))
+        life = self._life_of(host)
         cut_short = await host.drain(timeout_s)
         if life is not None:
             await life.ended.wait()
@@ -147,8 +155,8 @@ class Cluster:
 
     def heal(self) -> None:
         """End every isolation and partition."""
-        for host in self._running:
-            host.line.is_cut = False
+        for host in self.hosts:
+            _memory_host(host).line.is_cut = False
         self.network.heal()
 
     async def wait_settled(self) -> None:
@@ -176,25 +184,13 @@ class Cluster:
 
 
 class _Life:
-    """The task of one host."""
+    """One host that was started; ``host`` is there once it has joined."""
 
-    def __init__(self, host_id: str, cluster: Cluster, config: SystemConfig | None) -> None:
+    def __init__(self, host_id: str) -> None:
+        self.host_id = host_id
+        self.host: MemoryHost | None = None
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
-        self._host_id = host_id
-        self._cluster = cluster
-        self._config = config
-
-    async def run(self, task_status: trio.TaskStatus[MemoryHost]) -> None:
-        try:
-            with self.scope:
-                await run_host(self._make, task_status)
-        finally:
-            self._cluster.ended(self)
-            self.ended.set()
-
-    def _make(self, nursery: trio.Nursery) -> MemoryHost:
-        return self._cluster.begin(self, self._host_id, self._config, nursery)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -180,6 +181,25 @@ async def test_a_drain_cuts_short_what_does_not_end_in_time(autojump_clock: Mock
         assert await ref.add(1) == 1
 
 
+async def test_a_drain_ends_although_the_registry_is_out_of_reach(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account], hosts=2) as cluster:
+        first, leaver = cluster.hosts
+        refs = [
+            first.ref(Account, key) for key in itertools.islice(keys_owned_by(leaver, Account), 3)
+        ]
+        for ref in refs:
+            await ref.add(1)
+        await leaver.ref(Account, refs[0].key).add.tell(1, 100)
+        cluster.isolate(leaver)
+        await cluster.drain(leaver, timeout_s=2)
+        assert trio.current_time() < 15
+        cluster.heal()
+        await cluster.wait_settled()
+        assert [await ref.add(1) for ref in refs] == [2, 2, 2]
+
+
 async def test_draining_twice_is_draining_once(autojump_clock: MockClock) -> None:
     async with actors.testing.open_cluster([Account], hosts=2) as cluster:
         host = cluster.hosts[1]
@@ -213,6 +233,19 @@ async def test_when_all_hosts_drain_calls_say_that_none_takes_new_actors(
         await trio.sleep(1)
         await cluster.drain(host)
         assert outcomes == ["unavailable"]
+
+
+async def test_an_answer_with_an_older_view_that_comes_late_is_ignored(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Account], hosts=2) as cluster:
+        first, second = cluster.hosts
+        older = first.view
+        third = await cluster.add_host()
+        await cluster.wait_settled()
+        first.set_view(older)
+        assert third.me.incarnation in first.members
+        assert second.view == first.view
 
 
 # Claims -----------------------------------------------------------------------------------
