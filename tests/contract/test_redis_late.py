@@ -76,6 +76,20 @@ async def claimed(registry: RedisRegistry, me: str, actor: str = ACTOR) -> int:
 
 
 @in_asyncio
+async def test_claim_that_arrives_twice_brings_no_old_epoch_back(world: RedisWorld) -> None:
+    a, me = await joined(world)
+    b = world.registry_of(RedisRegistry)
+    await b.join(member("b"))
+    epoch = await claimed(a, me)
+    await a.release(me, [(ACTOR, epoch)])
+    newer = await claimed(b, "b-1")
+    await b.release("b-1", [(ACTOR, newer)])
+    a.arrive_again("claim")
+    assert await a.locate([ACTOR]) == [None]
+    assert await a.save(me, ACTOR, epoch, 1, b"old") is False
+
+
+@in_asyncio
 async def test_late_assertion_does_not_bring_back_what_was_released(world: RedisWorld) -> None:
     a, me = await joined(world)
     epoch, other = await claimed(a, me), await claimed(a, me, "Agent/b")
