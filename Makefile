@@ -84,6 +84,11 @@ sim: $(READY) ## simulate a cluster in virtual time; SEED=n replays a failure
 sim-mutants: $(READY) ## break the protocol on purpose and see the simulator find it
 	@$(RUN) -m tests.simulation.mutants $(ARGS)
 
+.PHONY: model
+model: $(READY) ## search the protocol's core exhaustively, then each of its mutants
+	@$(RUN) -m tests.simulation.model $(ARGS)
+	@$(RUN) -m tests.simulation.model --mutant all
+
 .PHONY: proto
 proto: $(READY) ## compile wire/proto into wire/_generated
 	@$(RUN) -m wire.proto.generate
