@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import trio
 from mypy import api
 
 import actors
@@ -86,5 +85,5 @@ def test_a_host_without_redis_fails_with_one_short_error() -> None:
 
     one_line = r"^Redis at 127.0.0.1:1: [^\n]*: start it, or set redis_url[^\n]*$"
     with pytest.raises(actors.Unavailable, match=one_line) as caught:
-        trio.run(main)
+        actors.run(main)
     assert caught.value.__suppress_context__
