@@ -148,7 +148,7 @@ def saves(events: Sequence[Event]) -> Breaches:
 
 
 def leases(events: Sequence[Event]) -> Breaches:
-    """Past its lease a host serves nothing: nothing begins there, and it sends and saves nothing."""
+    """Past its lease a host serves nothing: nothing begins there, is sent or saved."""
     ends = lease_ends(events)
     for event in events:
         if isinstance(event, SentLate):
