@@ -4,7 +4,7 @@ Import it by its name, ``import actors.testing``; ``import actors`` does not. Ev
 Trio's clock, so under a ``MockClock`` that jumps, seconds of lease or backoff cost nothing. With
 pytest-trio ask for its fixture, in the test itself (in a fixture alone it does nothing)::
 
-    async def test_counters_outlive_their_host(autojump_clock):
+    async def test_counters_outlive_their_host(autojump_clock):  # they have persist="turn"
         async with actors.testing.open_cluster([Counter], hosts=3) as cluster:
             ref = cluster.hosts[0].ref(Counter, "a")
             await ref.add(1)
