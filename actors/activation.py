@@ -73,10 +73,10 @@ class Activation(Sender):
     """Mailbox, turns and state of one actor on this host."""
 
     __slots__ = (
-        "_nursery", "_timers", "active", "actor", "child", "crashes", "epoch", "id", "idle_since",
-        "inbox", "is_closing", "is_durable", "is_spilled", "kind", "life", "phase", "queue",
-        "running", "spawner", "stop_reason", "system", "threads", "tick", "urgent", "waiters",
-        "watchers",
+        "_nursery", "_timers", "active", "actor", "child", "crashes", "epoch", "has_overtakers",
+        "id", "idle_since", "inbox", "is_closing", "is_durable", "is_spilled", "kind", "life",
+        "phase", "queue", "running", "spawner", "stop_reason", "system", "threads", "tick",
+        "waiters", "watchers",
     )  # fmt: skip
 
     actor: Actor
@@ -89,7 +89,7 @@ class Activation(Sender):
         self.phase = Phase.CLAIMING
         self.epoch = 0
         self.queue: deque[InCall] | None = None
-        self.urgent: deque[InCall] | None = None  # reentrant messages: they wait for nobody
+        self.has_overtakers = False  # reentrant messages may be among those that wait
         self.waiters: deque[Call] | None = None  # local callers that wait for room
         self.running = 0  # workers that have been handed to it
         self.active: list[InCall] = []  # calls whose handlers run
@@ -124,7 +124,7 @@ class Activation(Sender):
     @property
     def depth(self) -> int:
         """Messages that wait."""
-        return len(self.queue or ()) + len(self.urgent or ())
+        return len(self.queue or ())
 
     @property
     def mailbox_max(self) -> int:
@@ -186,14 +186,11 @@ class Activation(Sender):
         if call.chain and not _is_systems(call) and self._would_wait_for_itself(call):
             call.fail(CallCycle(f"{self.id}.{call.method} waits for a call that waits for it"))
             return
-        if self._has_turns and self._is_reentrant(call):
-            if self.urgent is None:
-                self.urgent = deque()
-            self.urgent.append(call)
-        else:
-            if self.queue is None:
-                self.queue = deque()
-            self.queue.append(call)
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(call)
+        if self._is_reentrant(call):
+            self.has_overtakers = True
         if self.epoch:
             call.is_admitted()
         self.dispatch()
@@ -249,14 +246,13 @@ class Activation(Sender):
             self.watchers = None
 
     def take_waiting(self) -> deque[InCall]:
-        """The messages that wait, in the order in which they would run; they are the caller's."""
-        waiting = deque([*(self.urgent or ()), *(self.queue or ())])
-        self.queue = self.urgent = None
+        """The messages that wait, in their order; they are the caller's."""
+        waiting, self.queue = self.queue or deque(), None
         return waiting
 
     def _is_reentrant(self, call: InCall) -> bool:
-        if _is_systems(call):
-            return False  # it waits for the claim, and then for nobody
+        if _is_systems(call) or isinstance(call, Internal):
+            return False  # the system's wait for the claim, and then for nobody
         return call.spec.reentrant or self.kind.options.reentrant
 
     def _would_wait_for_itself(self, call: InCall) -> bool:
@@ -278,11 +274,10 @@ class Activation(Sender):
         if call.worker is not None:
             call.worker.cancel()
             return
-        for queue in (self.queue, self.urgent):
-            if queue is not None and call in queue:
-                queue.remove(call)
-                self._make_room()
-                return
+        if self.queue is not None and call in self.queue:
+            self.queue.remove(call)
+            self._make_room()
+            return
         if self.watchers and call in self.watchers:
             self.watchers.remove(call)
 
@@ -305,12 +300,11 @@ class Activation(Sender):
 
     def dispatch(self) -> None:
         """Hand a worker to this actor if it may run one more turn."""
-        if self.phase is not Phase.ACTIVE and not self._finishes_calls():
+        is_active = self.phase is Phase.ACTIVE
+        if not self.queue or not (is_active or self._finishes_calls()):
             return
-        if self.urgent or (
-            self.phase is Phase.ACTIVE
-            and self.queue
-            and self.running < self.kind.options.max_concurrency
+        if (is_active and self.running < self.kind.options.max_concurrency) or (
+            self.has_overtakers and self.running < self.turns_max
         ):
             self.running += 1
             self.system.pool.run(self)
@@ -320,24 +314,37 @@ class Activation(Sender):
         return self.phase is Phase.QUIESCING and bool(self.active)
 
     def next_turn(self) -> InCall | None:
-        """The next message to run, or None when the worker has nothing more to do here."""
-        if not self.system.is_serving():
+        """The next message to run, or None when the worker has nothing more to do here.
+
+        Messages start in their order. Only a reentrant one may overtake others, and only those
+        that wait for a turn to end.
+        """
+        if not self.queue or not self.system.is_serving():
             return None
-        if self.phase is not Phase.ACTIVE and not self._finishes_calls():
-            return None
-        while self.urgent:
-            call = self.urgent.popleft()
-            if not call.done:
-                return call
-        if self.phase is not Phase.ACTIVE:
-            return None
-        queue = self.queue
-        while queue and self.running <= self.kind.options.max_concurrency:
+        if self.phase is Phase.ACTIVE and len(self.active) < self.kind.options.max_concurrency:
+            return self._first_waiting(self.queue)
+        if self.phase is Phase.ACTIVE or self._finishes_calls():
+            return self._first_overtaker(self.queue)
+        return None
+
+    def _first_waiting(self, queue: deque[InCall]) -> InCall | None:
+        while queue:
             call = queue.popleft()
             if self.waiters or (self.inbox is not None and self.inbox.blocked):
                 self._make_room()
             if not call.done:
+                if self.has_overtakers:
+                    self.dispatch()  # a worker that looks for them once this turn has to wait
                 return call
+        return None
+
+    def _first_overtaker(self, queue: deque[InCall]) -> InCall | None:
+        for index, call in enumerate(queue):
+            if self._is_reentrant(call) and not call.done:
+                del queue[index]
+                self.dispatch()  # there may be more
+                return call
+        self.has_overtakers = False
         return None
 
     async def turn(self, call: InCall) -> None:
@@ -452,7 +459,7 @@ class Activation(Sender):
         self.running -= 1
         if self.waiters or (self.inbox is not None and self.inbox.blocked):
             self._make_room()
-        if self.phase is Phase.ACTIVE and (self.queue or self.urgent) and self.system.is_serving():
+        if self.phase is Phase.ACTIVE and self.queue and self.system.is_serving():
             self.dispatch()
             return
         if self.running == 0:

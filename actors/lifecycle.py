@@ -346,6 +346,7 @@ class Lifecycle:
         system.gone(activation)
         again = system.start(activation.id, activation.kind)
         again.queue, again.waiters = activation.take_waiting(), activation.waiters
+        again.has_overtakers = activation.has_overtakers
         again.inbox, activation.inbox = activation.inbox, None
         activation.waiters = None
         for call in again.queue:

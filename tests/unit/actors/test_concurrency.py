@@ -90,6 +90,43 @@ class Other(Actor):
         return await at.peek()
 
 
+async def test_a_reentrant_message_runs_beside_a_turn_that_it_came_with(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        ref = system.ref(Turns, "a")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.turn, 1)
+            nursery.start_soon(ref.turn, 2)
+            await trio.lowlevel.checkpoint()  # all come before the actor has begun to run
+            assert await ref.peek() == 1
+            assert trio.current_time() == 0
+
+
+class Notes(Actor):
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    @handler
+    async def note(self, n: int) -> None:
+        self.seen.append(n)
+
+    @handler(reentrant=True)
+    def all(self) -> list[int]:
+        return self.seen
+
+
+async def test_a_reentrant_message_overtakes_none_that_need_not_wait(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        ref = system.ref(Notes, "a")
+        for n in range(100):
+            ref.note.tell_nowait(n)
+            if n % 10 == 0:
+                assert await ref.all() == list(range(n + 1))
+
+
 async def test_a_full_mailbox_does_not_keep_out_what_runs_beside_its_handler(
     autojump_clock: MockClock,
 ) -> None:
