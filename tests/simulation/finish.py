@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 import actors
+from actors.durables import SCAN_EVERY_S
 from placement.view import live_incarnations
 from tests.simulation.events import Called, Read
 from tests.simulation.kinds import KINDS
@@ -37,7 +38,7 @@ async def finish(world: World) -> None:
     bound_s = settle_bound_s(world)
     if not await _within(bound_s, lambda: is_settled(world)):
         world.broken(f"not settled within {bound_s:.1f} s: {why_unsettled(world)}")
-    await _revived(world, bound_s)
+    await _revived(world, bound_s + SCAN_EVERY_S)
     await _read_all(world)
     await trio.sleep(1.0)
     for life in world.up():
@@ -96,8 +97,7 @@ async def _revived(world: World, bound_s: float) -> None:
             str(id)
             for life in world.up()
             if life.host is not None
-            for id, activation in life.host.system.activations.items()
-            if activation.is_durable
+            for id in life.host.system.activations
         }
         return world.durables.keys() <= running
 

@@ -18,7 +18,7 @@ SPINS_MAX = 50_000
 
 
 #: A run that has not ended by then (virtual seconds) never will.
-RUN_MAX_S = 600.0
+RUN_MAX_S = 300.0
 
 
 class NeverEnds(Exception):
