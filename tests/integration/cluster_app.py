@@ -110,12 +110,18 @@ class Stuck(Actor, mailbox_max=STUCK_MAILBOX_MAX):
     """Holds its mailbox up until it is released."""
 
     def __init__(self) -> None:
+        self._holds = False
         self._released = trio.Event()
         self._notes: list[int] = []
 
     @handler
     async def hold(self) -> None:
+        self._holds = True
         await self._released.wait()
+
+    @handler(reentrant=True)
+    def holds(self) -> bool:
+        return self._holds
 
     @handler(reentrant=True)
     def release(self) -> None:

@@ -55,6 +55,7 @@ def test_a_storm_of_tells_stops_at_the_mailbox_bound_and_others_stay_responsive(
         storm = system.ref(Storm, keys_at(system, Storm, storm_at, 1, prefix)[0])
         neighbour = system.ref(Tally, keys_at(system, Tally, "host-1", 1, prefix)[0])
         await stuck.hold.tell()
+        await until("it is stuck", stuck.holds)
         async with trio.open_nursery() as nursery:
             blow = storm.blow.with_options(timeout_s=60)
             nursery.start_soon(blow, stuck, TELLS)
@@ -95,6 +96,7 @@ def test_tell_nowait_is_refused_at_once_by_a_full_mailbox_on_another_host(
     async def scenario(system: actors.HostSystem) -> None:
         stuck = system.ref(Stuck, keys_at(system, Stuck, "host-1", 1, "nowait-")[0])
         await stuck.hold.tell()
+        await until("it is stuck", stuck.holds)
         sent = 0
         refused = ""
         while not refused:

@@ -16,13 +16,13 @@ from tests.integration.cluster import count, free_port, keys_at, open_cluster, u
 from tests.integration.cluster_app import Recorder, Reporter
 from wire.loops import open_crossing
 
-NUMBERS = count(120, 2_000)
+NUMBERS = count(200, 2_000)
 PADDING_BYTES = 200
 REPORTERS = 4
 #: A connection is cut after so many bytes, both ways counted together, and after so many seconds.
 CUT_BYTES = (1, 600_000)
 CUT_S = (0.02, 0.1)
-BREAKS_LEAST = 10
+BREAKS_LEAST = 5
 
 
 @asynccontextmanager
