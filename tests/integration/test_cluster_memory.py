@@ -17,7 +17,7 @@ STREAM_ITEMS = count(200_000, 1_000_000)
 ITEM_BYTES = 100
 #: A pause after each 256 items: the consumer takes 64,000 a second at most.
 PAUSE_S = 0.004
-ROUND_ACTORS = count(4_000, 100_000)
+ROUND_ACTORS = count(7_000, 100_000)
 ASKERS = 64
 ALIVE_MAX = 1_000
 
