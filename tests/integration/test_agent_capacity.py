@@ -53,6 +53,7 @@ def test_a_rush_fills_the_cluster_and_not_one_more(stubs):
     each, calls = (30, 200) if FULL else (6, 40)
     with ExitStack() as stack:
         redis = stack.enter_context(embedded.serve())
+        embedded.settle(redis.url)
         hosts = [
             stack.enter_context(
                 started("host", env=environment(

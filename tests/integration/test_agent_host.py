@@ -87,6 +87,7 @@ class AgentCluster:
 def cluster(stubs, tmp_path_factory):
     with ExitStack() as stack:
         redis = stack.enter_context(embedded.serve())
+        embedded.settle(redis.url)
         hosts = [
             stack.enter_context(
                 started("host", env=environment(
@@ -207,6 +208,7 @@ def test_health_counts_agents_and_names_the_host(cluster):
 
 def test_health_needs_no_token_and_the_rest_does(stubs):
     with embedded.serve() as redis:
+        embedded.settle(redis.url)
         env = environment(
             REDIS_URL=redis.url, ROOST_APP=str(APP), GRPC_PORT="0", GRPC_BIND="127.0.0.1",
             HOSTNAME="locked", ROOST_TOKEN="secret",
@@ -223,6 +225,7 @@ def test_health_needs_no_token_and_the_rest_does(stubs):
 def test_an_agent_comes_back_elsewhere_when_its_host_is_killed(stubs):
     with ExitStack() as stack:
         redis = stack.enter_context(embedded.serve())
+        embedded.settle(redis.url)
         hosts = [
             stack.enter_context(
                 started("host", env=environment(

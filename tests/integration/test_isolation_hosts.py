@@ -23,6 +23,7 @@ ACTORS = 8
 def two_hosts(**settings):
     with ExitStack() as stack:
         redis = stack.enter_context(embedded.serve())
+        embedded.settle(redis.url)
         hosts = [
             stack.enter_context(
                 started("host", env=environment(
