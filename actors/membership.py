@@ -78,8 +78,11 @@ class Membership:
         self._fenced = None
         self.keeper = make_keeper(member.incarnation, self._on_renewal, self._on_fenced)
         self.keeper.start()
-        while not self._first_renewal.is_set():  # nobody else ticks before a host's first join
-            self.keeper.tick()
+        while not self._first_renewal.is_set():
+            if not self._generations.is_current():  # a new one meanwhile: this host runs nothing
+                system.set_view(await system.registry.join(joining))
+                await self._generations.joined()
+            self.keeper.tick()  # nobody else does before a host's first join
             with trio.move_on_after(self._terms.stall_limit_s / 8):
                 await self._first_renewal.wait()
         if self._fenced is not None:
