@@ -27,6 +27,7 @@ from wire.trio_client import TrioClient, trio_connect
 
 CALLERS = 6
 ACTORS = 240
+LEASE_TTL_S = 12.0
 ADDRESSES = [f"127.0.0.{n}" for n in range(11, 19)]
 BALANCED_WITHIN_S = 30.0
 
@@ -58,6 +59,7 @@ def cluster() -> Iterator[Cluster]:
         environ = environment(
             REDIS_URL=redis.url, ROOST_APP=str(COUNTER), K8S_NAMESPACE=NAMESPACE,
             DRAIN_TIMEOUT="10", HEARTBEAT_INTERVAL="2", LOG_FORMAT="text",
+            LEASE_TTL=f"{LEASE_TTL_S:g}",
         )  # fmt: skip
         with Deployment(api, environ, port, ADDRESSES) as deployment:
             deployment.wait_ready([deployment.create() for _ in range(3)])
@@ -218,3 +220,35 @@ def test_a_rolling_restart_fails_no_call_though_addresses_are_used_again(
         await balanced(registry, load, set(deployment.pods))
 
     under_load(cluster, "rolling", play, capsys)
+
+
+def test_actors_of_a_container_that_the_kubelet_saw_end_do_not_wait_for_its_lease(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment, load = cluster.deployment, Load("crash")
+    victim = min(deployment.pods)
+
+    async def main() -> None:
+        with trio.fail_after(60):
+            async with (
+                trio_connect(cluster.addresses, timeout_s=30) as client,
+                cluster.registry() as registry,
+            ):
+                await load.create(client)
+                before = await homes(registry, load)
+                lost = [key for key, host in before.items() if host == victim]
+                began_s = time.monotonic()
+                await trio.to_thread.run_sync(deployment.crash, victim)
+                for key in lost:
+                    await client.ask("Counter", key, "add", 1)
+                took_s = time.monotonic() - began_s
+                with capsys.disabled():
+                    print(f"\n  {len(lost)} actors of the dead answer after {took_s:.1f} s")
+                assert lost
+                assert took_s < LEASE_TTL_S / 2
+
+    try:
+        loops.run(main)
+    finally:
+        deployment.wait_gone([victim])
+        deployment.wait_ready([deployment.create()])

@@ -97,6 +97,15 @@ class Deployment:
         found.process.signal(signal.SIGTERM)
         self._write(name)
 
+    def crash(self, name: str) -> None:
+        """Kill the container, and let its kubelet write that it has ended. The pod stays."""
+        found = self.pods[name]
+        found.process.signal(signal.SIGKILL)
+        found.process.ended()
+        found.ready = False
+        self._api.call(self._api.put, "pods", found.raw(ended(found.began, _now(), "Error", 137)))
+        self._write_slice()
+
     def wait_gone(self, names: Sequence[str]) -> list[int]:
         """Until each has ended; then pod and endpoint are deleted. Their exit statuses."""
         statuses = []
