@@ -187,14 +187,23 @@ def once(events: Sequence[Event]) -> Breaches:
 
 
 def order(events: Sequence[Event]) -> Breaches:
-    """What one sender sends to one actor begins in the order sent."""
-    calls = {e.op: e for e in events if isinstance(e, Called)}
+    """What one sender sends to one actor begins in the order sent.
+
+    Two exceptions: a client outside goes from host to host, and is another sender on each; and
+    what an activation had taken when it was killed is sent again, behind what followed it.
+    """
+    calls = {
+        e.op: e for e in events if isinstance(e, Called) and not e.sender.startswith("client")
+    }
     newest: dict[tuple[str, str], int] = defaultdict(int)
+    killed: dict[str, float] = defaultdict(float)
     for event in events:
-        if isinstance(event, Ran) and event.stage == "in" and event.op in calls:
+        if isinstance(event, Ended) and event.how in ("killed", "crashed"):
+            killed[event.actor] = event.at
+        elif isinstance(event, Ran) and event.stage == "in" and event.op in calls:
             call = calls[event.op]
             key = call.sender, call.actor
-            if event.op < newest[key]:
+            if event.op < newest[key] and killed[call.actor] < call.at:
                 yield (
                     f"{call.sender} sent operation {event.op} to {call.actor} before "
                     f"{newest[key]}, which began first"

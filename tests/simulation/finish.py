@@ -17,6 +17,8 @@ from wire.errors import RoostError
 
 HOSTS_MIN = 2
 POLL_S = 0.05
+#: A question from host to host has 5 s, and what it was about may have to be asked once more.
+LEFTOVERS_S = 15.0
 
 
 def settle_bound_s(world: World) -> float:
@@ -40,9 +42,8 @@ async def finish(world: World) -> None:
         world.broken(f"not settled within {bound_s:.1f} s: {why_unsettled(world)}")
     await _revived(world, bound_s + SCAN_EVERY_S)
     await _read_all(world)
-    await trio.sleep(1.0)
-    for life in world.up():
-        _look_for_leftovers(world, life)
+    if not await _within(LEFTOVERS_S, lambda: not leftovers(world)):
+        world.broken(f"left behind: {leftovers(world)}")
     for life in world.up():
         world.drain(life)
     if not await _within(30.0, lambda: not world.lives):
@@ -124,7 +125,12 @@ async def _read_all(world: World) -> None:
             world.log(Read(trio.current_time(), target, tuple(ops)))
 
 
-def _look_for_leftovers(world: World, life: Life) -> None:
+def leftovers(world: World) -> list[str]:
+    """What is under way on any host: nothing, once all calls are answered."""
+    return [left for life in world.up() for left in _left_on(life)]
+
+
+def _left_on(life: Life) -> list[str]:
     assert life.host is not None
     system = life.host.system
     router = system.router
@@ -136,6 +142,4 @@ def _look_for_leftovers(world: World, life: Life) -> None:
         "outboxes": [b for b in router.outgoing._outboxes.values() if not b.is_idle],
         "mailboxes": [a for a in system.activations.values() if a.depth],
     }
-    for what, found in left.items():
-        if found:
-            world.broken(f"left behind on {life.name}: {what}: {found}")
+    return [f"{life.name}: {what}: {found}" for what, found in left.items() if found]
