@@ -38,7 +38,7 @@ async def run_watch(
     watcher = Watcher(config, on_evidence=keeper.put, on_live=keeper.set_live)
     registry.on_change(keeper.view_changed)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keeper.run)
+        nursery.start_soon(_keep, keeper)
         nursery.start_soon(_check_grace, found, config, crossing, pod, drain_timeout_s)
         try:
             await crossing.cross(watcher.run, found)
@@ -46,6 +46,13 @@ async def run_watch(
             log.error("the endpoint watch needs roost[k8s] (%s): %s", exc, ALONE)
         except Exception:
             log.exception("the endpoint watch has ended: %s", ALONE)
+
+
+async def _keep(keeper: Keeper) -> None:
+    try:
+        await keeper.run()
+    except Exception:
+        log.exception("what the endpoint watch finds is not used any more: %s", ALONE)
 
 
 async def _check_grace(

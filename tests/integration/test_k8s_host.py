@@ -190,6 +190,12 @@ def test_a_bad_setting_is_named_with_its_value(env, name, value):
     assert line.startswith(f"roost: {name} is '{value}': it must be ")
 
 
+def test_a_pod_without_its_ip_that_no_other_could_reach_does_not_start(env, monkeypatch):
+    monkeypatch.setattr(socket, "gethostbyname", lambda name: "127.0.1.1")
+    line = refused(env | {"K8S_API": "http://127.0.0.1:1", "GRPC_BIND": "0.0.0.0"})
+    assert "set POD_IP from status.podIP" in line
+
+
 def test_a_metrics_port_that_is_taken_is_named(env):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -262,3 +262,24 @@ def test_a_watch_that_cannot_go_on_does_not_take_its_host_along(
 
     run(main)
     assert "running from Redis heartbeats alone" in caplog.text
+
+
+def test_a_bug_in_what_is_made_of_it_does_not_take_the_host_along(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("deploy.watch.keeper.decide", fail)
+
+    async def main() -> None:
+        async with open_crossing() as crossing, serving(crossing) as api:
+            api.put("pods", pod("a"))
+            api.put("endpointslices", endpoint_slice("s", [endpoint("a")]))
+            async with watching(api, crossing):
+                with trio.fail_after(10):
+                    while "is not used any more" not in caplog.text:
+                        await trio.sleep(0.01)
+
+    run(main)
+    assert "running from Redis heartbeats alone" in caplog.text
