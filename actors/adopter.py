@@ -84,12 +84,12 @@ class Adopter:
         system = self._system
         me = system.me.incarnation
         claims = [Claim(f"{o.kind}/{o.key}", Location(o.incarnation, o.epoch)) for o in offers]
-        while system.is_serving():
+        while system.is_serving() and system.me.incarnation == me:
             try:
                 won = list(await system.registry.claim(me, claims))
                 return [await self._mine_anyway(w, c) for w, c in zip(won, claims, strict=True)]
             except Fenced as exc:
-                system.fenced(str(exc))
+                system.fenced(str(exc), me)
             except RegistryError as exc:
                 log.warning("transfers wait: %s", exc)
                 await trio.sleep(RETRY_S)

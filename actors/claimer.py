@@ -66,12 +66,11 @@ class Claimer:
         if not system.is_serving():
             self._end(batch)
             return
+        me = system.me.incarnation
         try:
-            answers = await system.registry.claim(
-                system.me.incarnation, [Claim(str(a.id)) for a in batch]
-            )
+            answers = await system.registry.claim(me, [Claim(str(a.id)) for a in batch])
         except Fenced as exc:
-            system.fenced(str(exc))
+            system.fenced(str(exc), me)
             self._end(batch)  # those begun since, by a host that knew already
             return
         except RegistryError as exc:

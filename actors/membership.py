@@ -191,13 +191,14 @@ class Membership:
 
     async def _heartbeat(self) -> None:
         while True:
+            me = self._system.me.incarnation
             if self._system.is_serving():
                 try:
-                    await self._system.registry.heartbeat(self._system.me.incarnation, self._load())
+                    await self._system.registry.heartbeat(me, self._load())
                 except StaleGeneration:
                     self.heard_of(1 << 62, 0)
                 except Fenced as exc:
-                    self._system.fenced(str(exc))
+                    self._system.fenced(str(exc), me)
                 except RegistryError as exc:
                     log.warning("heartbeat is not delivered: %s", exc)
             await trio.sleep(self._heartbeat_interval_s)

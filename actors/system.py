@@ -340,9 +340,10 @@ class System:
         member = self.members.get(incarnation)
         return member.host_id if member is not None else incarnation
 
-    def fenced(self, why: str) -> None:
-        """The lease is lost: serve nothing, end everything."""
-        if not self.serving:
+    def fenced(self, why: str, incarnation: str = "") -> None:
+        """The lease is lost: serve nothing, end everything. ``incarnation``: whose lease, if the
+        word of it may come so late that this host has another one."""
+        if not self.serving or incarnation not in ("", self.me.incarnation):
             return
         log.error("this host has lost its lease: %s", why)
         self.leases_lost_total += 1
