@@ -192,9 +192,7 @@ def order(events: Sequence[Event]) -> Breaches:
     Two exceptions: a client outside goes from host to host, and is another sender on each; and
     what an activation had taken when it was killed is sent again, behind what followed it.
     """
-    calls = {
-        e.op: e for e in events if isinstance(e, Called) and not e.sender.startswith("client")
-    }
+    calls = {e.op: e for e in events if isinstance(e, Called) and not e.sender.startswith("client")}
     newest: dict[tuple[str, str], int] = defaultdict(int)
     killed: dict[str, float] = defaultdict(float)
     for event in events:
