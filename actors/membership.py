@@ -85,9 +85,14 @@ class Membership:
             self.keeper.tick()  # nobody else does before a host's first join
             with trio.move_on_after(self._terms.stall_limit_s / 8):
                 await self._first_renewal.wait()
+        self._check_not_fenced()
+        view = await system.registry.set_member(member.incarnation, state=MemberState.UP)
+        self._check_not_fenced()  # again: a host that does not serve yet is told by nobody else
+        system.set_view(view)
+
+    def _check_not_fenced(self) -> None:
         if self._fenced is not None:
             raise self._fenced
-        system.set_view(await system.registry.set_member(member.incarnation, state=MemberState.UP))
 
     def is_held(self) -> bool:
         """Whether this host may act."""

@@ -431,6 +431,33 @@ async def test_a_fenced_host_rejoins_although_an_actor_of_its_hangs_in_a_hook(
         assert host.me.incarnation != old
 
 
+async def test_a_host_whose_lease_ends_during_the_last_step_of_its_join_joins_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not serve yet, so the end of its lease is no end of its service."""
+    async with actors.testing.open_cluster([Account], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        line: Any = actors.testing._memory_host(host).line
+        set_member = line.set_member
+        incarnations: list[str] = []
+
+        async def answered_late(incarnation: str, **changes: Any) -> View:
+            view: View = await set_member(incarnation, **changes)
+            incarnations.append(incarnation)
+            if len(incarnations) == 1:
+                line.is_cut = True
+                await trio.sleep(20)
+                line.is_cut = False
+            return view
+
+        monkeypatch.setattr(line, "set_member", answered_late, raising=False)
+        host.fenced("for this test")
+        with trio.fail_after(60):
+            await cluster.wait_settled()
+        assert host.me.incarnation not in incarnations[:1]
+        assert await host.ref(Account, "a").add(1) == 1
+
+
 async def test_calls_on_a_host_without_its_lease_fail_at_once_and_later_work_again(
     autojump_clock: MockClock,
 ) -> None:
