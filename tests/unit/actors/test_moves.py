@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import trio
 
 from actors import Actor, HostSystem, handler
+from actors.ref import id_of
 from actors.testing import Cluster, open_cluster
+from tests.unit.actors.cluster_kit import key_owned_by
 
 seen: list[int] = []
 
@@ -146,3 +149,51 @@ async def test_timers_of_one_method_move_each_and_one_of_a_lambda_is_lost_with_a
         await trio.sleep(100.5)
         assert await ref.ticked() - before == 100 + 2  # those that on_activate set, and both
     assert "Clockwork/a loses 1 timers" in caplog.text
+
+
+class Sum(msgspec.Struct):
+    total: int = 0
+
+
+class Purse(Actor, idle_after_s=1, persist="turn"):
+    state: Sum
+
+    @handler
+    async def add(self, n: int) -> int:
+        self.state.total += n
+        return self.state.total
+
+
+async def _stay(*args: object, **how: object) -> int:
+    return 0
+
+
+async def test_who_waits_for_an_offers_answer_does_not_go_on_after_it_ran_there_and_was_released(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The location is free by then, but the retained state is not the newest any more."""
+    async with open_cluster([Purse]) as cluster:
+        old, new, third = cluster.hosts
+        for host in (new, third):  # else it would be moved back at once
+            monkeypatch.setattr(host.rebalancer.mover, "move", _stay)
+        ref = old.ref(Purse, key_owned_by(old, Purse))
+        name = str(id_of(ref))
+        assert await new.ref(Purse, ref.key).add(1) == 1  # and the link stands
+        activation = old.activations[id_of(ref)]
+        cluster.network.partition(new.address, old.address)  # the offer arrives, the answer not
+        async with trio.open_nursery() as nursery:
+
+            async def move() -> None:
+                deadline = trio.current_time() + 1
+                moves = [(activation, new.me.incarnation)]
+                await old.rebalancer.mover.move(moves, deadline, is_drain=True)
+
+            nursery.start_soon(move)
+            await trio.sleep(0.5)
+            assert cluster.store.locations[name].incarnation == new.me.incarnation
+            assert await new.ref(Purse, ref.key).add(1) == 2
+            await trio.sleep(3)
+            assert name not in cluster.store.locations  # idle, saved and released
+        assert id_of(ref) not in old.activations
+        cluster.network.heal()
+        assert await third.ref(Purse, ref.key).add(1) == 3
