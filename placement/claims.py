@@ -37,11 +37,15 @@ def owns(location: Location | None, me: str, epoch: int) -> bool:
     return location is not None and location == (me, epoch)
 
 
-def may_assert(location: Location | None, me: str, epoch: int) -> bool:
+def may_assert(location: Location | None, me: str, epoch: int, is_claimed: bool) -> bool:
     """Whether what ``me`` runs at ``epoch`` is newer than what a new generation knows of it.
 
     Whoever is recorded at the same epoch stays, so of two that assert it only one is told yes.
+    ``is_claimed``: somebody has claimed in this generation. From then on only what is recorded
+    already is confirmed, for a free location does not tell which epochs it has seen.
     """
+    if is_claimed:
+        return owns(location, me, epoch)
     return location is None or location.epoch < epoch or owns(location, me, epoch)
 
 

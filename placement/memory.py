@@ -141,6 +141,7 @@ class MemoryRegistry:
                 store.epoch += 1
                 mine = Location(me, store.epoch)
             locations[actor] = mine
+            store.claimed_in = store.generation
             answers.append(Claimed(mine.epoch, stored.get(actor)))
         self._epoch = store.epoch
         return answers
@@ -206,7 +207,7 @@ class MemoryRegistry:
         return [self._assert(store, me, actor, epoch) for actor, epoch in owned]
 
     def _assert(self, store: MemoryStore, me: str, actor: str, epoch: int) -> bool:
-        if not may_assert(store.locations.get(actor), me, epoch):
+        if not may_assert(store.locations.get(actor), me, epoch, store.is_claimed()):
             return False
         store.locations[actor] = Location(me, epoch)
         return True

@@ -45,6 +45,7 @@ class MemoryStore:
         self.version = 1
         self.epoch = 0
         self.settled = 0
+        self.claimed_in = 0  # the latest generation in which anybody has claimed
         self.members: dict[str, Member] = {}
         self.counters: dict[str, int] = {}
         self.loads: dict[str, Load] = {}
@@ -118,6 +119,10 @@ class MemoryStore:
         self.loads.pop(incarnation, None)
         self.gone.add(incarnation)
         return self.changed()
+
+    def is_claimed(self) -> bool:
+        """Whether anybody has claimed in this generation."""
+        return self.claimed_in == self.generation
 
     def keep_spec(self, actor: str, spec: bytes) -> None:
         if actor not in self.specs:

@@ -142,7 +142,8 @@ class Registry(Protocol):
     async def assert_owned(self, me: str, owned: Sequence[tuple[str, int]]) -> list[bool]:
         """In a new generation (rule 9): write each (actor, epoch) that ``me`` runs as located
         at exactly that, unless it is located at a higher epoch, or elsewhere at the same one:
-        then False, and ``me`` must end it. ``me`` has joined the generation first."""
+        then False, and ``me`` must end it. ``me`` has joined the generation first. Once anybody
+        has claimed in it, True only for what is located at exactly that already."""
 
     async def keep_spec(self, me: str, actor: str, epoch: int, spec: bytes) -> bool:
         """Make ``actor`` durable: keep ``spec`` (at most 64 KiB) until ``end_durable``. False

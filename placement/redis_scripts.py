@@ -1,12 +1,12 @@
 """The Lua scripts of the Redis registry, as text and digest, and the layout of its keys.
 
 All keys of a cluster begin with ``roost:{<cluster>}:`` and so share one hash slot:
-``meta`` (run and replication id, generation, version, epoch, settled generation), ``members``,
-``counters``, ``loads``, ``claims`` (hashes by incarnation), ``l:<bucket>`` (hashes actor ->
-``epoch:incarnation``), ``s:<actor>`` (saved states), ``durable`` (sorted names of durable actors),
-``d:<4 hex digits>`` (hashes actor -> spec, by the hash's first digits), ``due`` (reminders by due
-time), ``r:<actor>`` (hashes name -> reminder); with a TTL only ``gone:<incarnation>`` and
-``dropped:<reminder>``, marks against late requests. A data module.
+``meta`` (run and replication id, generation, version, epoch, and the last generations that were
+settled and claimed in), ``members``, ``counters``, ``loads``, ``claims`` (hashes by incarnation),
+``l:<bucket>`` (hashes actor -> ``epoch:incarnation``), ``s:<actor>`` (saved states), ``durable``
+(sorted names of durable actors), ``d:<4 hex digits>`` (hashes actor -> spec, by the hash's first
+digits), ``due`` (reminders by due time), ``r:<actor>`` (hashes name -> reminder); with a TTL only
+``gone:<incarnation>`` and ``dropped:<reminder>``, marks against late requests. A data module.
 """
 
 from __future__ import annotations

@@ -48,6 +48,8 @@ for i = 6, #ARGV, 3 do
   end
 end
 
+if #won > 0 and claimed_in ~= generation then redis.call('HSET', META, 'claimed', generation) end
+
 local states = {}
 for first = 1, #won, 1000 do
   local page = redis.call('MGET', unpack(won, first, math.min(first + 999, #won)))

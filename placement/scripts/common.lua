@@ -24,7 +24,7 @@ local function is_member(incarnation)
   return redis.call('HEXISTS', MEMBERS, incarnation) == 1
 end
 
-local generation, version, epoch
+local generation, version, epoch, claimed_in
 
 local function answer(status, ...)
   return {status, generation, ...}
@@ -64,8 +64,8 @@ end
 
 do
   local info = redis.call('INFO', 'server', 'replication')
-  local meta = redis.call('HMGET', META, 'run', 'replication', 'generation', 'version', 'epoch')
-  generation, version, epoch = meta[3], meta[4], meta[5]
+  local meta = redis.call('HMGET', META, 'run', 'replication', 'generation', 'version', 'epoch', 'claimed')
+  generation, version, epoch, claimed_in = meta[3], meta[4], meta[5], meta[6]
   local same_server = generation
     and string.find(info, 'run_id:' .. meta[1], 1, true)
     and string.find(info, 'master_replid:' .. meta[2], 1, true)

@@ -101,6 +101,24 @@ async def test_later_claim_is_not_undone_and_its_loser_is_told(world: World) -> 
 
 
 @in_asyncio
+async def test_nothing_more_is_asserted_once_anybody_has_claimed_in_the_generation(
+    world: World,
+) -> None:
+    """Else a late assertion would bring an epoch back that is older than one that has ended."""
+    a, me = await joined(world, "a")
+    b, other = await joined(world, "b")
+    old, kept = await claimed(a, me), await claimed(a, me, OTHER)
+    await restarted(world, [(a, me), (b, other)], keep_data=False)
+    assert await a.assert_owned(me, [(OTHER, kept)]) == [True]
+    new = await claimed(b, other)
+    await b.release(other, [(ACTOR, new)])
+    assert await a.assert_owned(me, [(ACTOR, old), (OTHER, kept)]) == [False, True]
+    assert await a.locate([ACTOR, OTHER]) == [None, Location(me, kept)]
+    await restarted(world, [(a, me)], keep_data=False)
+    assert await a.assert_owned(me, [(OTHER, kept)]) == [True]
+
+
+@in_asyncio
 async def test_newer_epoch_replaces_what_an_old_copy_of_the_data_tells(world: World) -> None:
     a, me = await joined(world, "a")
     b, other = await joined(world, "b")
@@ -157,8 +175,8 @@ async def test_thousands_are_asserted_in_the_order_given(world: World) -> None:
     names = [f"K/{n}" for n in range(2500)]
     epochs = [c.epoch for c in await a.claim(me, [Claim(n) for n in names]) if type(c) is Claimed]
     await restarted(world, [(a, me), (b, other)], keep_data=False)
-    taken = [Claim(name) for name in names[::3]]
-    await b.claim(other, taken)
+    later = max(epochs) + 1
+    await b.assert_owned(other, [(name, later) for name in names[::3]])
     answers = await a.assert_owned(me, list(zip(names, epochs, strict=True)))
     assert answers == [n % 3 != 0 for n in range(2500)]
     assert await a.assert_owned(me, []) == []

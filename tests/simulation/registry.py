@@ -105,6 +105,14 @@ class SimRegistry:
             answers += await self._ask("claim", (me, part), {}, (self._name, self._claim_no))
         return answers
 
+    async def assert_owned(self, me: str, owned: Sequence[tuple[str, int]]) -> list[bool]:
+        if not owned:
+            return []
+        self._claim_no += 1
+        number = (self._name, self._claim_no)
+        answers: list[bool] = await self._ask("assert_owned", (me, owned), {}, number)
+        return answers
+
     # One request --------------------------------------------------------------------------
 
     async def _ask(

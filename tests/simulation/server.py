@@ -35,7 +35,7 @@ class Request:
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    claim_no: tuple[str, int] | None = None  # registry object, number
+    claim_no: tuple[str, int] | None = None  # of a claim or assertion: registry object, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Server:
         registry._generation = request.generation
         try:
             if request.claim_no is not None:
-                value: Any = self._claim(registry, request)
+                value: Any = self._run_numbered(registry, request)
             else:
                 value = _run(getattr(registry, request.name)(*request.args, **request.kwargs))
             reply = Reply(store.generation, value)
@@ -113,11 +113,12 @@ class Server:
         store.generation, store.epoch, store.run_id = known + 1, epoch, self.run_id
         self.published(store.generation, store.version)
 
-    def _claim(self, registry: MemoryRegistry, request: Request) -> list[Claimed | Held]:
-        """Claims of one registry object are numbered: one that comes behind a later one is void,
-        one that comes twice gets the epoch of the first time."""
+    def _run_numbered(self, registry: MemoryRegistry, request: Request) -> Any:
+        """Claims and assertions of one registry object are numbered: one that comes behind a later
+        one is void. A claim that comes twice gets the epoch of the first time, and an assertion
+        only confirms what is there."""
         store = self.store
-        me, claims = request.args
+        me, wanted = request.args
         assert request.claim_no is not None
         claimer, number = request.claim_no
         registry._enter(me)
@@ -126,10 +127,16 @@ class Server:
             if number < last[1]:
                 raise RegistryUnavailable("a later claim came first")
             if number == last[1]:
-                return [self._claim_again(me, claim, last[2]) for claim in claims]
-        answers = _run(registry.claim(me, claims))
+                return self._run_again(request, last[2])
+        answers = _run(getattr(registry, request.name)(me, wanted))
         store.claims[me] = (claimer, number, store.epoch)
         return answers
+
+    def _run_again(self, request: Request, epoch: int) -> list[Claimed | Held] | list[bool]:
+        me, wanted = request.args
+        if request.name == "assert_owned":
+            return [memory.owns(self.store.locations.get(actor), me, e) for actor, e in wanted]
+        return [self._claim_again(me, claim, epoch) for claim in wanted]
 
     def _claim_again(self, me: str, claim: Claim, epoch: int) -> Claimed | Held:
         store, mine = self.store, Location(me, epoch)

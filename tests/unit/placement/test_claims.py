@@ -25,13 +25,15 @@ def test_only_the_exact_incarnation_and_epoch_own(location: Location | None, epo
     assert owns(location, "me", epoch) == (location == Location("me", epoch))
 
 
-@given(locations, numbers)
+@given(locations, numbers, st.booleans())
 def test_what_runs_is_asserted_unless_a_later_epoch_or_another_host_at_this_one_is_known(
-    location: Location | None, epoch: int
+    location: Location | None, epoch: int, is_claimed: bool
 ) -> None:
     later = location is not None and location.epoch > epoch
     elsewhere = location is not None and location.epoch == epoch and location.incarnation != "me"
-    assert may_assert(location, "me", epoch) == (not later and not elsewhere)
+    is_new = not later and not elsewhere and location != Location("me", epoch)
+    may = may_assert(location, "me", epoch, is_claimed)
+    assert may == (not later and not elsewhere and not (is_new and is_claimed))
 
 
 @given(st.permutations([("me", 1), ("other", 1), ("me", 2), ("other", 3), ("third", 3)]))
@@ -40,7 +42,7 @@ def test_of_all_that_assert_one_actor_only_one_of_the_newest_epoch_stays(
 ) -> None:
     location = None
     for incarnation, epoch in order * 2:
-        if may_assert(location, incarnation, epoch):
+        if may_assert(location, incarnation, epoch, is_claimed=False):
             location = Location(incarnation, epoch)
     first = next(pair for pair in order if pair[1] == 3)
     assert location == Location(*first)
