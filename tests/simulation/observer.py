@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+import actors.mover
 import actors.system
 import placement.ring
 from actors.activation import Activation, Phase
@@ -109,6 +110,7 @@ def observe(observer: Observer) -> None:
 
     # Hosts of one view have one ring, and a coarser one does as well: both save most of the work.
     _patch(placement.ring, "VNODES", 64)
+    _patch(actors.mover, "BATCH_BYTES_MAX", 300)  # so that offers come in many batches
     _patch(actors.system, "Ring", lru_cache(maxsize=64)(placement.ring.Ring))
     _patch(Activation, "phase", property(_slot.__get__, set_phase))
     _patch(Lifecycle, "kill", seen_kill)

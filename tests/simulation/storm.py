@@ -35,7 +35,7 @@ _REGISTRY = {"gust": 3, "registry down": 1, "registry up": 3, "cut registry": 2,
 _FAILOVER = {"failover": 1}
 
 PROFILES = (
-    Profile("planned", {**_MOVES, "wait": 2}, is_planned=True),
+    Profile("planned", {**_MOVES, "wait": 2, "gust": 1}, ("slow links",), is_planned=True),
     Profile("links", {**_MOVES, **_LINKS}, LINK_GUSTS),
     Profile("hosts", {**_MOVES, **_HOSTS}),
     Profile("registry", {**_MOVES, **_REGISTRY}, (*REGISTRY_GUSTS, "bad snapshots")),
