@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -168,9 +168,8 @@ class Mover:
         self, to: str, activations: list[Activation], is_drain: bool,
         timers: dict[Activation, list[TimerLeft]] | None = None,
     ) -> None:  # fmt: skip
-        for batch in _batches([(a, self._offer(a, is_drain, timers)) for a in activations]):
-            for activation, _ in batch:
-                activation.phase = Phase.OFFERED
+        left = deque(activations)
+        while batch := self._next_batch(left, is_drain, timers or {}):
             answers = await self._ask(to, [offer for _, offer in batch])
             async with trio.open_nursery() as nursery:
                 for (activation, offer), answer in zip(batch, answers, strict=True):
@@ -181,10 +180,30 @@ class Mover:
                     else:
                         nursery.start_soon(self._take_back, activation, to, offer, answer)
 
+    def _next_batch(
+        self, left: deque[Activation], is_drain: bool, timers: dict[Activation, list[TimerLeft]]
+    ) -> list[tuple[Activation, Offer]]:
+        """Offers for the first of ``left``: bounded in count and bytes; one larger goes alone.
+
+        They are made only now: whoever waits for an earlier batch still takes messages.
+        """
+        batch: list[tuple[Activation, Offer]] = []
+        size = 0
+        while left and len(batch) < BATCH_MAX:
+            activation = left[0]
+            if activation.is_in(Phase.QUIESCING):  # else it was killed while it waited
+                offer = self._offer(activation, is_drain, timers)
+                size += _bytes_of(offer)
+                if batch and size > BATCH_BYTES_MAX:
+                    break
+                activation.phase = Phase.OFFERED
+                batch.append((activation, offer))
+            left.popleft()
+        return batch
+
     def _offer(
-        self, activation: Activation, is_drain: bool,
-        timers: dict[Activation, list[TimerLeft]] | None,
-    ) -> Offer:  # fmt: skip
+        self, activation: Activation, is_drain: bool, timers: dict[Activation, list[TimerLeft]]
+    ) -> Offer:
         activation.requeue_watchers()
         streams = activation.inbox.streams if activation.inbox is not None else {}
         now = trio.current_time()
@@ -194,7 +213,7 @@ class Mover:
             self._system.lifecycle.snapshot(activation) or b"",
             [(*key, stream.expected) for key, stream in streams.items()],
             [_waiting(c, now) for c in activation.queue or () if isinstance(c, RemoteInCall)],
-            (timers or {}).get(activation, []), activation.is_durable, is_drain,
+            timers.get(activation, []), activation.is_durable, is_drain,
             str(activation.spawner or ""),
         )  # fmt: skip
 
@@ -278,18 +297,5 @@ def _waiting(call: RemoteInCall, now: float) -> Waiting:
     )  # fmt: skip
 
 
-def _batches(
-    offers: list[tuple[Activation, Offer]],
-) -> Iterator[list[tuple[Activation, Offer]]]:
-    """Bounded in count and bytes; one that is larger goes alone."""
-    batch: list[tuple[Activation, Offer]] = []
-    size = 0
-    for pair in offers:
-        bytes_ = len(pair[1].snapshot) + sum(len(w.payload) + 100 for w in pair[1].waiting)
-        if batch and (size + bytes_ > BATCH_BYTES_MAX or len(batch) >= BATCH_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(pair)
-        size += bytes_
-    if batch:
-        yield batch
+def _bytes_of(offer: Offer) -> int:
+    return len(offer.snapshot) + sum(len(waiting.payload) + 100 for waiting in offer.waiting)

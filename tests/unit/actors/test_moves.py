@@ -9,10 +9,12 @@ import msgspec
 import pytest
 import trio
 
+import actors.mover
 from actors import Actor, HostSystem, handler
+from actors.mover import Mover
 from actors.ref import id_of
 from actors.testing import Cluster, open_cluster
-from tests.unit.actors.cluster_kit import key_owned_by
+from tests.unit.actors.cluster_kit import key_owned_by, keys_owned_by
 
 seen: list[int] = []
 
@@ -197,3 +199,31 @@ async def test_who_waits_for_an_offers_answer_does_not_go_on_after_it_ran_there_
         assert id_of(ref) not in old.activations
         cluster.network.heal()
         assert await third.ref(Purse, ref.key).add(1) == 3
+
+
+async def test_messages_taken_while_an_earlier_batch_is_offered_move_along(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors.mover, "BATCH_BYTES_MAX", 1)  # each offer goes alone
+    async with open_cluster([Purse], hosts=2) as cluster:
+        old, new = cluster.hosts
+        monkeypatch.setattr(new.rebalancer.mover, "move", _stay)
+        one, other = (key for key, _ in zip(keys_owned_by(old, Purse), "ab", strict=False))
+        for key in (one, other):
+            await new.ref(Purse, key).add(1)
+        ask, batches = Mover._ask, []
+
+        async def ask_later(mover: Mover, to: str, offers: list[actors.mover.Offer]) -> object:
+            batches.append([offer.key for offer in offers])
+            if len(batches) == 1:
+                await new.ref(Purse, other).add.tell(10)
+                await trio.sleep(0.1)
+            return await ask(mover, to, offers)
+
+        monkeypatch.setattr(Mover, "_ask", ask_later)
+        moves = [
+            (old.activations[id_of(old.ref(Purse, k))], new.me.incarnation) for k in (one, other)
+        ]
+        assert await old.rebalancer.mover.move(moves, trio.current_time() + 1, is_drain=True) == 2
+        assert batches == [[one], [other]]
+        assert await new.ref(Purse, other).add(0) == 11
