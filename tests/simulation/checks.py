@@ -278,7 +278,9 @@ def planned(events: Sequence[Event]) -> Breaches:
 
 
 def _is_in_time(event: Failed) -> bool:
-    return event.code in PLANNED_ENDS or event.message.endswith("before the deadline")
+    return event.code in PLANNED_ENDS or event.message.endswith(
+        ("before the deadline", "at the deadline")
+    )
 
 
 def _may_drop(call: Called) -> bool:
