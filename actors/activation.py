@@ -69,6 +69,10 @@ class Phase(Enum):
     ENDED = "ended"
 
 
+_ACTIVE = Phase.ACTIVE
+_ASK, _STREAM = Mode.ASK, Mode.STREAM
+
+
 class Activation(Sender):
     """Mailbox, turns and state of one actor on this host."""
 
@@ -126,27 +130,21 @@ class Activation(Sender):
         """Messages that wait."""
         return len(self.queue or ())
 
-    @property
-    def mailbox_max(self) -> int:
-        return self.kind.options.mailbox_max or self.system.config.mailbox_max
-
     def refusal(self, method: str = "") -> Refusal | None:
         """Why a message (for ``method``) would not be taken now; None when it would."""
-        if self.phase is Phase.OFFERED or (self.is_closing and self.phase is Phase.CLAIMING):
-            return Refusal.FULL  # wait: it goes on here or there
-        if self.is_closing or self.phase is Phase.ENDED:
+        phase = self.phase
+        if phase is not _ACTIVE:
+            if phase is Phase.OFFERED or (self.is_closing and phase is Phase.CLAIMING):
+                return Refusal.FULL  # wait: it goes on here or there
+            if phase is Phase.ENDED:
+                return Refusal.MOVED
+        if self.is_closing:
             return Refusal.MOVED
-        queue = self.queue
-        if queue is not None and len(queue) >= self.mailbox_max and not self._overtakes(method):
+        if self.queue and len(self.queue) >= self.kind.mailbox_max and not self._overtakes(method):
             return Refusal.FULL
-        if self.running > 1 and self.running >= self.turns_max:
+        if self.running > 1 and self.running >= self.kind.turns_max:
             return Refusal.FULL
         return None
-
-    @property
-    def turns_max(self) -> int:
-        """Turns that may run at once, reentrant ones included, which wait in no mailbox."""
-        return self.kind.options.max_concurrency + self.mailbox_max
 
     @property
     def _has_turns(self) -> bool:
@@ -159,7 +157,7 @@ class Activation(Sender):
         if not self._has_turns:
             return False
         spec = self.kind.handlers.get(method)
-        return spec is not None and (spec.reentrant or self.kind.options.reentrant)
+        return spec is not None and spec.reentrant
 
     def _waits_behind(self, call: Call) -> bool:
         """Whether a local message must wait behind those that wait for room."""
@@ -169,7 +167,9 @@ class Activation(Sender):
 
     def offer_local(self, call: Call) -> None:
         """Take a message from this host, or let its caller wait for room."""
-        if self.refusal(call.method) is Refusal.FULL or (self.waiters and self._waits_behind(call)):
+        if (self.waiters and self._waits_behind(call)) or (
+            self.refusal(call.method) is Refusal.FULL
+        ):
             if call.nowait:
                 call.failed(self.system.router.full(call))
                 return
@@ -181,39 +181,47 @@ class Activation(Sender):
 
     def admit(self, call: InCall) -> None:
         """Put a message that ``refusal`` does not refuse into the mailbox."""
-        if not self._bind(call):
-            return
-        if call.chain and not _is_systems(call) and self._would_wait_for_itself(call):
-            call.fail(CallCycle(f"{self.id}.{call.method} waits for a call that waits for it"))
-            return
+        spec = self.kind.handlers.get(call.method)
+        if spec is None or (call.mode == _STREAM) is not spec.is_stream:
+            if not self._waits_for_claim(call):
+                return
+        else:
+            call.spec = spec
+            call.is_plain = spec.is_plain
+            if spec.reentrant:
+                call.is_reentrant = self.has_overtakers = True
+            if call.headers is not None:
+                self._note_spawner(call)
+            if call.chain and self._would_wait_for_itself(call):
+                where = f"{self.id}.{call.method}"
+                call.fail(CallCycle(f"{where} waits for a call that waits for it"))
+                return
         if self.queue is None:
             self.queue = deque()
         self.queue.append(call)
-        if self._is_reentrant(call):
-            self.has_overtakers = True
         if self.epoch:
             call.is_admitted()
         self.dispatch()
 
-    def _bind(self, call: InCall) -> bool:
-        """Find the handler; False when the message has been dealt with."""
+    def _waits_for_claim(self, call: InCall) -> bool:
+        """What no handler is for: the system's own, which may yet have to go where the actor is,
+        and mistakes. False when the message has been dealt with."""
         if _is_systems(call):
             if self.phase is Phase.CLAIMING:
-                return True  # it may yet have to go where the actor is
+                return True
             self._system_message(call)
             return False
         try:
             spec = self.kind.method(call.method)
-            if (call.mode == Mode.STREAM) is not (spec.mode is Mode.STREAM):
-                raise InvalidArgument(_wrong_mode(self.id, call, spec.mode))
+            raise InvalidArgument(_wrong_mode(self.id, call, spec.mode))
         except RoostError as exc:
             call.is_admitted()
             call.fail(exc)
-            return False
-        if call.method == SPAWN and call.headers and SPAWNER in call.headers:
+        return False
+
+    def _note_spawner(self, call: InCall) -> None:
+        if call.method == SPAWN and call.headers is not None and SPAWNER in call.headers:
             self.spawner = parse_actor_id(call.headers[SPAWNER])
-        call.spec = spec
-        return True
 
     def _system_message(self, call: InCall) -> None:
         call.is_admitted()
@@ -250,13 +258,8 @@ class Activation(Sender):
         waiting, self.queue = self.queue or deque(), None
         return waiting
 
-    def _is_reentrant(self, call: InCall) -> bool:
-        if _is_systems(call) or isinstance(call, Internal):
-            return False  # the system's wait for the claim, and then for nobody
-        return call.spec.reentrant or self.kind.options.reentrant
-
     def _would_wait_for_itself(self, call: InCall) -> bool:
-        is_free = self._is_reentrant(call) or self.running < self.kind.options.max_concurrency
+        is_free = call.is_reentrant or self.running < self.kind.max_concurrency
         if is_free and self.phase is Phase.ACTIVE:  # else it waits for a hook to end, as all do
             return False
         return any(c._token and c._token in call.chain for c in self.active)
@@ -293,18 +296,24 @@ class Activation(Sender):
 
     def _make_room(self) -> None:
         self.admit_waiters()
-        if self.inbox is not None and self.inbox.blocked and self.depth * 2 <= self.mailbox_max:
+        if (
+            self.inbox is not None
+            and self.inbox.blocked
+            and self.depth * 2 <= self.kind.mailbox_max
+        ):
             self.system.router.resume_blocked(self)
 
     # Turns --------------------------------------------------------------------------------
 
     def dispatch(self) -> None:
         """Hand a worker to this actor if it may run one more turn."""
-        is_active = self.phase is Phase.ACTIVE
-        if not self.queue or not (is_active or self._finishes_calls()):
+        if not self.queue:
             return
-        if (is_active and self.running < self.kind.options.max_concurrency) or (
-            self.has_overtakers and self.running < self.turns_max
+        is_active = self.phase is _ACTIVE
+        if not is_active and not self._finishes_calls():
+            return
+        if (is_active and self.running < self.kind.max_concurrency) or (
+            self.has_overtakers and self.running < self.kind.turns_max
         ):
             self.running += 1
             self.system.pool.run(self)
@@ -321,9 +330,10 @@ class Activation(Sender):
         """
         if not self.queue or not self.system.is_serving():
             return None
-        if self.phase is Phase.ACTIVE and len(self.active) < self.kind.options.max_concurrency:
+        is_active = self.phase is _ACTIVE
+        if is_active and len(self.active) < self.kind.max_concurrency:
             return self._first_waiting(self.queue)
-        if self.phase is Phase.ACTIVE or self._finishes_calls():
+        if is_active or self._finishes_calls():
             return self._first_overtaker(self.queue)
         return None
 
@@ -340,7 +350,7 @@ class Activation(Sender):
 
     def _first_overtaker(self, queue: deque[InCall]) -> InCall | None:
         for index, call in enumerate(queue):
-            if self._is_reentrant(call) and not call.done:
+            if call.is_reentrant and not call.done:
                 del queue[index]
                 self.dispatch()  # there may be more
                 return call
@@ -353,7 +363,12 @@ class Activation(Sender):
         self.active.append(call)
         CURRENT.set(call)
         try:
-            await self._run(call)
+            if not call.is_plain or self.child is not None or self.system.interceptors is not None:
+                await self._run(call)
+            elif (arguments := self._arguments(call)) is not None:
+                spec = call.spec
+                result = spec.function(self.actor, *arguments[0], **arguments[1])
+                self._answer(call, await result if spec.is_async else result)
         except Exception as exc:
             self._raised(call, exc)
         except trio.Cancelled:
@@ -381,15 +396,14 @@ class Activation(Sender):
         if isinstance(call, Internal):
             await call.function()
             return
-        try:
-            args, kwargs = call.spec.signature.decode(call.content, call.payload)
-        except RoostError as exc:
-            call.fail(exc)
+        arguments = self._arguments(call)
+        if arguments is None:
             return
-        if self.system.interceptors:
-            result = await self.system.interceptors.around_turn(self, call, args, kwargs)
+        interceptors = self.system.interceptors
+        if interceptors is not None:
+            result = await interceptors.around_turn(self, call, *arguments)
         else:
-            result = await self.invoke(call, args, kwargs)
+            result = await self.invoke(call, *arguments)
         is_heard = call.mode == Mode.ASK  # a stream's items have gone, and nobody hears a tell's
         payload = self._encode_result(call, result) if is_heard else b""
         if self.kind.options.persist == "turn" and not await self._is_saved(call):
@@ -401,6 +415,23 @@ class Activation(Sender):
                 call.fail(OutcomeUnknown(f"{self.id} runs, but may not be durable: {exc}"))
                 return
         if call.mode == Mode.TELL or self.system.is_serving():
+            call.reply(call.content, payload)
+
+    def _arguments(self, call: InCall) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """What the handler is called with; None when the caller has been told what is wrong."""
+        try:
+            return call.spec.signature.decode(call.content, call.payload)
+        except RoostError as exc:
+            call.fail(exc)
+            return None
+
+    def _answer(self, call: InCall, result: object) -> None:
+        """The result of a plain handler to its caller; a host without its lease says nothing."""
+        if call.mode != _ASK:
+            call.reply(call.content, b"")
+            return
+        payload = self._encode_result(call, result)
+        if self.system.is_serving():
             call.reply(call.content, payload)
 
     async def invoke(self, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -446,8 +477,7 @@ class Activation(Sender):
 
     def _encode_result(self, call: InCall, value: object) -> bytes:
         payload = value.payload if type(value) is Encoded else encode(call.content, value)
-        limit = self.system.config.payload_bytes_max
-        if len(payload) > limit:
+        if len(payload) > (limit := self.system.config.payload_bytes_max):
             raise ValueError(
                 f"{self.id}.{call.method} returned {len(payload)} bytes; "
                 f"payload_bytes_max is {limit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from actors.incoming import InCall
     from actors.outbox import Entry, Outbox
     from actors.router import Router
+
+
+_TELL = Mode.TELL
 
 
 class Sender:
@@ -35,11 +38,17 @@ class Sender:
 class Call:
     """One outgoing call. Ends in exactly one of ``finished`` and ``failed``."""
 
-    __slots__ = (
-        "began", "chain", "content", "credit", "done", "entry", "expires_at", "headers", "id",
-        "idempotent", "local", "method", "mode", "nowait", "payload", "router", "sender",
-        "start_only", "target", "tick",
-    )  # fmt: skip
+    # What most calls never change is the class's: a call that has less to set costs less.
+    credit = 0
+    idempotent = False
+    nowait = False
+    start_only = False  # the deadline bounds only the time until it starts
+    id = 0
+    tick = 0
+    began = -1.0  # Trio's clock; -1: its time is not measured
+    done = False
+    local: InCall | None = None  # its other half, when the actor lives here
+    entry: Entry | None = None  # its place in an outbox, when it lives elsewhere
 
     def __init__(
         self,
@@ -64,16 +73,6 @@ class Call:
         self.expires_at = expires_at  # Trio's clock; inf: no deadline
         self.chain = chain
         self.headers = headers
-        self.credit = 0
-        self.idempotent = False
-        self.nowait = False
-        self.start_only = False  # the deadline bounds only the time until it starts
-        self.id = 0
-        self.tick = 0
-        self.began = -1.0  # Trio's clock; -1: its time is not measured
-        self.done = False
-        self.local: InCall | None = None  # its other half, when the actor lives here
-        self.entry: Entry | None = None  # its place in an outbox, when it lives elsewhere
 
     def expire(self) -> None:
         """The deadline has passed (called by the wheel)."""
@@ -110,26 +109,22 @@ class Call:
         self.done = True
         if self.tick:
             self.router.wheel.discard(self)
-        system = self.router.system
         if self.began >= 0:
+            system = self.router.system
             system.meter.took(system.now() - self.began)
         if error is not None:
-            system.meter.failed(error)
+            self.router.system.meter.failed(error)
 
 
 class TaskCall(Call):
     """A call on which one Trio task waits."""
 
-    __slots__ = ("_error", "_task")
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._task: trio.lowlevel.Task | None = None
-        self._error: RoostError | None = None
+    error: RoostError | None = None  # what it failed with
+    _task: trio.lowlevel.Task | None = None
 
     def failed(self, error: RoostError) -> None:
         if not self.done:
-            self._error = error
+            self.error = error
             self._end(error)
             self._wake()
 
@@ -138,9 +133,10 @@ class TaskCall(Call):
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task)
 
-    async def _park(self) -> None:
+    def park(self) -> Awaitable[Any]:
+        """Wait for news: what it returns must be awaited at once."""
         self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        return trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
@@ -156,17 +152,11 @@ class TaskCall(Call):
 class WaitingCall(TaskCall):
     """An ask, or a tell that waits to be taken."""
 
-    __slots__ = ("result_content", "result_payload")
-
-    def __init__(self, *args: Any) -> None:
-        Call.__init__(self, *args)  # part of the hot path: one call less than by super()
-        self._task = None
-        self._error = None
-        self.result_content: int = Content.MSGPACK
-        self.result_payload = b""
+    result_content: int = Content.MSGPACK
+    result_payload = b""
 
     def accepted(self) -> None:
-        if self.mode == Mode.TELL and not self.done:
+        if self.mode is _TELL and not self.done:
             self._end()
             self._wake()
 
@@ -186,21 +176,16 @@ class WaitingCall(TaskCall):
         if self.done:
             await trio.lowlevel.checkpoint()
         else:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-        if self._error is not None:
-            raise self._error
+            await self.park()
+        if self.error is not None:
+            raise self.error
 
 
 class TellNowait(Call):
     """A tell on which nobody waits: a refusal at once is kept, a later one is reported."""
 
-    __slots__ = ("error",)
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.nowait = True
-        self.error: RoostError | None = None
+    nowait = True
+    error: RoostError | None = None  # why it was refused at once
 
     def failed(self, error: RoostError) -> None:
         super().failed(error)
@@ -209,8 +194,6 @@ class TellNowait(Call):
 
 class StreamCall(TaskCall):
     """A stream call whose items one Trio task takes in turn."""
-
-    __slots__ = ("_decode", "_items", "_owed", "_window")
 
     def __init__(
         self, *args: Any, decode: Callable[[int, bytes], Any], window: int, start_only: bool
@@ -241,13 +224,13 @@ class StreamCall(TaskCall):
         if self._items:
             await trio.lowlevel.checkpoint()
         elif not self.done:
-            await self._park()
+            await self.park()
         if self._items:
             content, payload = self._items.popleft()
             self._owe()
             return self._decode(content, payload)
-        if self._error is not None:
-            error, self._error = self._error, None
+        if self.error is not None:
+            error, self.error = self.error, None
             raise error
         raise StopAsyncIteration
 
@@ -264,8 +247,6 @@ class StreamCall(TaskCall):
 
 class GatewayCall(Call):
     """A call from outside: hands everything on to the gRPC service's own call object."""
-
-    __slots__ = ("_client", "_ended", "_granted", "_held", "_last")
 
     def __init__(
         self, *args: Any, client: ClientCall, window: int, start_only: bool,

@@ -38,6 +38,7 @@ def _encode_unknown_json(value: object) -> object:
     return {REF_FIELD: str(name)}
 
 
+_MSGPACK = Content.MSGPACK
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_encode_unknown)
 _json = msgspec.json.Encoder(enc_hook=_encode_unknown_json)
 
@@ -45,7 +46,7 @@ _json = msgspec.json.Encoder(enc_hook=_encode_unknown_json)
 def encode(content: int, value: object) -> bytes:
     """``value`` in ``content``; raises InvalidArgument for what cannot travel."""
     try:
-        return _msgpack.encode(value) if content == Content.MSGPACK else _json.encode(value)
+        return _msgpack.encode(value) if content == _MSGPACK else _json.encode(value)
     except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as exc:
         raise InvalidArgument(str(exc)) from exc
 
@@ -77,19 +78,19 @@ class Hooks:
 class Decoder:
     """Decodes one type from msgpack and from JSON (made when first needed)."""
 
-    __slots__ = ("_hooks", "_json", "_msgpack", "_type")
+    __slots__ = ("_hooks", "_json", "_type", "from_msgpack")
 
     def __init__(self, type_: Any, hooks: Hooks) -> None:
         self._type, self._hooks = type_, hooks
-        self._msgpack = msgspec.msgpack.Decoder(
+        self.from_msgpack = msgspec.msgpack.Decoder(
             type_, dec_hook=hooks.dec_hook, ext_hook=hooks.ext_hook
         ).decode
         self._json: Callable[[bytes], Any] | None = None
 
     def decode(self, content: int, payload: bytes) -> Any:
         """The value in ``payload``; raises msgspec.MsgspecError or another ValueError."""
-        if content == Content.MSGPACK:
-            return self._msgpack(payload)
+        if content == _MSGPACK:
+            return self.from_msgpack(payload)
         if self._json is None:
             self._json = msgspec.json.Decoder(self._type, dec_hook=self._hooks.dec_hook).decode
         return self._json(payload)
@@ -153,9 +154,12 @@ class Signature:
 
     def decode(self, content: int, payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """(args, kwargs) to call the handler with; InvalidArgument names a wrong parameter."""
-        if self._exact is not None:
+        exact = self._exact
+        if exact is not None:
             try:
-                return self._exact.decode(content, payload), _NO_KWARGS
+                if content == _MSGPACK:
+                    return exact.from_msgpack(payload), _NO_KWARGS
+                return exact.decode(content, payload), _NO_KWARGS
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 pass  # defaults, names or a mistake: the slower way tells which
         named = self._decode_by_name(content, payload)

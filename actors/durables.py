@@ -8,7 +8,6 @@ actor gets ``on_spawn`` with its spec again each time it is brought back.
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -85,9 +84,9 @@ class Durables:
             return
         if spec is not None:
             activation.queue = activation.queue or deque()
-            call = InCall(
-                activation, SPAWN, Mode.TELL, spec[0], spec[1:], math.inf, (), {DURABLE: "1"}
-            )
+            call = InCall(activation, SPAWN, spec[1:])
+            call.content = spec[0]
+            call.headers = {DURABLE: "1"}
             call.spec = activation.kind.method(SPAWN)
             activation.queue.appendleft(call)
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from wire.errors import DeadlineExceeded, NotDelivered, RoostError
-from wire.items import Chunk, Content, Failure, Item, Mode, Reply
+from wire.items import Chunk, Content, Envelope, Failure, Item, Mode, Reply
 
 if TYPE_CHECKING:
     from actors.activation import Activation
     from actors.calls import Call, Sender
     from actors.kinds import BoundSpec
+    from actors.offers import Waiting
     from actors.router import Router
 
 #: The call that the current task runs for; background tasks inherit it and may outlive it.
@@ -31,40 +32,27 @@ class Cancellable(Protocol):
 class InCall:
     """One message for an activation. Its caller hears exactly one end, unless it went away."""
 
-    __slots__ = (
-        "activation", "chain", "content", "credit", "done", "expires_at", "headers", "method",
-        "mode", "payload", "running", "spec", "task", "tick", "worker", "_token",
-    )  # fmt: skip
-
+    # What most messages never change is the class's: one that has less to set costs less.
     spec: BoundSpec
+    is_plain = False  # its handler needs nothing around it (see BoundSpec)
+    is_reentrant = False  # it may run beside others of its actor
+    mode: int = Mode.TELL
+    content: int = Content.MSGPACK
+    expires_at = math.inf
+    chain: tuple[str, ...] = ()
+    headers: dict[str, str] | None = None
+    credit = 0
+    tick = 0
+    done = False
+    running = False
+    worker: Cancellable | None = None
+    task: trio.lowlevel.Task | None = None  # a stream's turn that waits for credit
+    _token = ""
 
-    def __init__(
-        self,
-        activation: Activation,
-        method: str,
-        mode: int,
-        content: int,
-        payload: bytes,
-        expires_at: float,
-        chain: tuple[str, ...] = (),
-        headers: dict[str, str] | None = None,
-        credit: int = 0,
-    ) -> None:
+    def __init__(self, activation: Activation, method: str, payload: bytes) -> None:
         self.activation = activation
         self.method = method
-        self.mode = mode
-        self.content = content
         self.payload = payload
-        self.expires_at = expires_at
-        self.chain = chain
-        self.headers = headers
-        self.credit = credit
-        self.tick = 0
-        self.done = False
-        self.running = False
-        self.worker: Cancellable | None = None
-        self.task: trio.lowlevel.Task | None = None  # a stream's turn that waits for credit
-        self._token = ""
 
     @property
     def token(self) -> str:
@@ -140,16 +128,37 @@ class InCall:
         return None
 
 
+def fill(call: InCall, message: Envelope | Waiting, expires_at: float) -> None:
+    """Take over what a message from another process says."""
+    call.method = message.method
+    call.mode = message.mode
+    call.content = message.content
+    call.payload = message.payload
+    call.expires_at = expires_at
+    if message.chain:
+        call.chain = message.chain
+    if message.headers is not None:
+        call.headers = message.headers
+    if message.credit:
+        call.credit = message.credit
+
+
 class LocalInCall(InCall):
     """A message from this very host: its caller's half is an object at hand."""
 
-    __slots__ = ("out",)
-
     def __init__(self, activation: Activation, out: Call) -> None:
-        super().__init__(
-            activation, out.method, out.mode, out.content, out.payload, out.expires_at,
-            out.chain, out.headers, out.credit,
-        )  # fmt: skip
+        self.activation = activation
+        self.method = out.method
+        self.mode = out.mode
+        self.content = out.content
+        self.payload = out.payload
+        self.expires_at = out.expires_at
+        if out.chain:
+            self.chain = out.chain
+        if out.headers is not None:
+            self.headers = out.headers
+        if out.credit:
+            self.credit = out.credit
         self.out = out
         out.local = self
 
@@ -174,16 +183,16 @@ class LocalInCall(InCall):
 class LocalTell(InCall):
     """A tell from this very host that did not wait: its caller has gone on long since."""
 
-    __slots__ = ("sender",)
-
     def __init__(
         self, activation: Activation, sender: Sender, method: str, payload: bytes,
         headers: dict[str, str] | None,
     ) -> None:  # fmt: skip
-        super().__init__(
-            activation, method, Mode.TELL, Content.MSGPACK, payload, math.inf, (), headers
-        )
+        self.activation = activation
         self.sender = sender
+        self.method = method
+        self.payload = payload
+        if headers is not None:
+            self.headers = headers
 
     def told_by(self) -> Sender | None:
         return self.sender
@@ -192,16 +201,16 @@ class LocalTell(InCall):
 class RemoteInCall(InCall):
     """A message from another host: answers go back to the incarnation that sent it."""
 
-    __slots__ = ("attempt", "call", "incarnation", "router")
-
     def __init__(
-        self, router: Router, incarnation: str, call: int, attempt: int, *args: Any
-    ) -> None:
-        super().__init__(*args)
+        self, router: Router, incarnation: str, activation: Activation,
+        message: Envelope | Waiting, expires_at: float,
+    ) -> None:  # fmt: skip
         self.router = router
         self.incarnation = incarnation
-        self.call = call
-        self.attempt = attempt
+        self.activation = activation
+        self.call = message.call
+        self.attempt = message.attempt
+        fill(self, message, expires_at)
 
     def _send(self, item: Item) -> None:
         self.router.answer(self.incarnation, item)
@@ -232,8 +241,6 @@ class RemoteInCall(InCall):
 class Internal(InCall):
     """A turn that the actor gave itself (a timer): nobody waits for its result."""
 
-    __slots__ = ("function",)
-
     def __init__(self, activation: Activation, name: str, function: Callable[[], Any]) -> None:
-        super().__init__(activation, name, Mode.TELL, 0, b"", float("inf"))
+        super().__init__(activation, name, b"")
         self.function = function

@@ -43,13 +43,10 @@ class Interceptor:
 
 
 class Interceptors:
-    """The interceptors of one system, the first outermost. Falsy when there are none."""
+    """The interceptors of one system, the first outermost."""
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         self._all = tuple(interceptors)
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
 
     async def around_turn(
         self, activation: Activation, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -64,7 +61,7 @@ class Interceptors:
     async def around_call(
         self, bound: BoundAsk, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        info = CallInfo(bound._ref.id, bound._spec.name, dict(bound._headers or {}), args, kwargs)
+        info = CallInfo(bound.id, bound.spec.name, dict(bound.headers or {}), args, kwargs)
 
         async def innermost() -> Any:
             inner = bound.with_options(headers=info.headers or None)

@@ -91,7 +91,17 @@ class Kind:
     state_type: type[msgspec.Struct] | None
     state_decoder: Decoder | None
     has_run: bool
+    #: Messages that may wait; the system's bound where the kind has none of its own.
+    mailbox_max: int
     hosted: bool = field(default=True)
+    max_concurrency: int = field(init=False)
+    turns_max: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mailbox_max = self.options.mailbox_max or self.mailbox_max
+        self.max_concurrency = self.options.max_concurrency
+        #: Turns that may run at once, reentrant ones included, which wait in no mailbox.
+        self.turns_max = self.max_concurrency + self.mailbox_max
 
     def method(self, name: str) -> BoundSpec:
         """The handler ``name``; raises UnknownKind naming what there is."""
@@ -108,17 +118,32 @@ class Kind:
 
 
 class BoundSpec:
-    """A handler together with its compiled signature."""
+    """A handler together with its compiled signature.
 
-    __slots__ = ("function", "idempotent", "is_async", "mode", "name", "reentrant", "signature")
+    ``reentrant``: it may run beside others of its actor. ``is_plain``: it runs on the host's loop
+    and returns one value, and nothing is saved before the answer. Most are, so these take a
+    shorter way.
+    """
 
-    def __init__(self, spec: HandlerSpec, signature: Signature) -> None:
+    __slots__ = (
+        "function", "idempotent", "is_async", "is_plain", "is_stream", "mode", "name", "reentrant",
+        "signature",
+    )  # fmt: skip
+
+    def __init__(self, spec: HandlerSpec, signature: Signature, options: KindOptions) -> None:
         self.name = spec.name
         self.function = spec.function
         self.mode = spec.mode
         self.is_async = spec.is_async
         self.idempotent = spec.options.idempotent
-        self.reentrant = spec.options.reentrant
+        self.reentrant = spec.options.reentrant or options.reentrant
+        self.is_stream = spec.mode is Mode.STREAM
+        self.is_plain = (
+            spec.name != SPAWN
+            and spec.mode is not Mode.STREAM
+            and options.persist != "turn"
+            and (options.isolation == "none" or (options.isolation == "thread" and spec.is_async))
+        )
         self.signature = signature
 
 
@@ -157,7 +182,7 @@ def state_type_of(cls: type) -> type[msgspec.Struct] | None:
     return state_type
 
 
-def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
+def compile_kind(cls: type[Actor], hooks: Hooks, mailbox_max: int = 1_000) -> Kind:
     """Make ``cls`` ready; raises TypeError for what is no actor class, and for annotations that
     cannot be resolved."""
     if not (isinstance(cls, type) and hasattr(cls, "__roost_kind__")):
@@ -169,13 +194,14 @@ def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
         raise TypeError(f"class {cls.__qualname__}: {exc}") from exc
     state_type = state_type_of(cls)
     bound = {
-        spec.name: BoundSpec(spec, _signature(name, cls, spec, hooks))
+        spec.name: BoundSpec(spec, _signature(name, cls, spec, hooks), cls.__roost_options__)
         for spec in handlers_of(cls).values()
     }
     own_hooks = {SPAWN: getattr(cls, "on_spawn", _no_arguments), REMIND: cls.on_reminder}
     for message, function in own_hooks.items():
         spec = _hook_spec(message, function)
-        bound[message] = BoundSpec(spec, _signature(name, cls, spec, hooks))
+        signature = _signature(name, cls, spec, hooks)
+        bound[message] = BoundSpec(spec, signature, cls.__roost_options__)
     return Kind(
         name=name,
         cls=cls,
@@ -184,6 +210,7 @@ def compile_kind(cls: type[Actor], hooks: Hooks) -> Kind:
         state_type=state_type,
         state_decoder=hooks.decoder(state_type) if state_type else None,
         has_run=callable(getattr(cls, "run", None)),
+        mailbox_max=mailbox_max,
     )
 
 

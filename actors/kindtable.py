@@ -20,8 +20,14 @@ class KindTable:
     it makes a ref of; a host of a cluster hosts just those that it was given."""
 
     def __init__(
-        self, make_ref: RefMaker, kinds: Iterable[type[Actor]], *, hosts_what_it_meets: bool
+        self,
+        make_ref: RefMaker,
+        kinds: Iterable[type[Actor]],
+        *,
+        hosts_what_it_meets: bool,
+        mailbox_max: int,
     ) -> None:
+        self._mailbox_max = mailbox_max
         self.hooks = Hooks(make_ref)
         self.anything = self.hooks.decoder(Any)
         self.terminated = self.hooks.decoder(Terminated)
@@ -33,7 +39,7 @@ class KindTable:
             self._host(cls)
 
     def _host(self, cls: type[Actor]) -> Kind:
-        kind = compile_kind(cls, self.hooks)
+        kind = compile_kind(cls, self.hooks, self._mailbox_max)
         other = self._hosted.get(kind.name)
         if other is not None and other.cls is not cls:
             raise ConfigError(
@@ -49,7 +55,7 @@ class KindTable:
         if kind is None:
             if self._hosts_what_it_meets:
                 return self._host(cls)
-            kind = self._by_class[cls] = compile_kind(cls, self.hooks)
+            kind = self._by_class[cls] = compile_kind(cls, self.hooks, self._mailbox_max)
             self._met[kind.name] = kind
         return kind
 
@@ -80,7 +86,9 @@ class KindTable:
         return self._hosted.get(name) or self._met.get(name)
 
     def _unknown(self, name: str, cls: type[Actor]) -> Kind:
-        kind = self._met[name] = Kind(name, cls, KindOptions(), {}, None, None, False, False)
+        kind = self._met[name] = Kind(
+            name, cls, KindOptions(), {}, None, None, False, self._mailbox_max, hosted=False
+        )
         return kind
 
     def all_hosted(self) -> list[Kind]:

@@ -7,7 +7,6 @@ released after, and only then may another message start it again.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +128,7 @@ class Lifecycle:
 
         Calls that it makes are the actor's, calls that wait for it are cycles, kill() cancels it.
         """
-        call = InCall(activation, name, Mode.TELL, 0, b"", math.inf)
+        call = InCall(activation, name, b"")
         try:
             with trio.CancelScope() as call.worker:
                 call.running = True

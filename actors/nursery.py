@@ -6,14 +6,12 @@ It is opened at its first use, since a nursery and its task cost more than a who
 from __future__ import annotations
 
 import contextvars
-import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from actors.incoming import CURRENT, InCall
-from wire.items import Mode
 
 if TYPE_CHECKING:
     from actors.activation import Activation
@@ -30,7 +28,7 @@ class ActorNursery:
         self._activation = activation
         self._nursery: trio.Nursery | None = None
         self._early: list[Callable[[], None]] = []
-        self._nobodys = InCall(activation, "background", Mode.TELL, 0, b"", math.inf)
+        self._nobodys = InCall(activation, "background", b"")
         self._opened = trio.Event()
         self._closed = trio.Event()
         self.cancel_scope = trio.CancelScope()

@@ -72,11 +72,7 @@ class Receiver:
         expires_at = math.inf
         if envelope.budget_ms >= 0:
             expires_at = self._router.system.now() + envelope.budget_ms / 1000
-        call = RemoteInCall(
-            self._router, peer.incarnation, envelope.call, envelope.attempt, activation,
-            envelope.method, envelope.mode, envelope.content, envelope.payload, expires_at,
-            envelope.chain, envelope.headers, envelope.credit,
-        )  # fmt: skip
+        call = RemoteInCall(self._router, peer.incarnation, activation, envelope, expires_at)
         self.remember(call)
         return call
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import trio
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
+_ASK, _TELL = Mode.ASK, Mode.TELL
+
 #: A tell that need not wait takes a few microseconds; yielding each time would cost more.
 TELLS_PER_CHECKPOINT = 32
 
@@ -33,7 +36,7 @@ TELLS_PER_CHECKPOINT = 32
 class Ref:
     """A handle on one actor. Two refs to one actor are equal."""
 
-    __slots__ = ("_id", "_kind", "_system", "_timeout_s")
+    __slots__ = ("__dict__", "_id", "_kind", "_system", "_timeout_s")
 
     def __init__(
         self, system: System, kind: Kind, id: ActorId, timeout_s: float | None = None
@@ -65,8 +68,10 @@ class Ref:
         spec = self._kind.handlers.get(name)
         if spec is None:
             raise AttributeError(self._no_handler(name))
-        bound: type[BoundAsk | BoundStream] = BoundStream if spec.mode is Mode.STREAM else BoundAsk
-        return bound(self, spec, self._timeout_s, None)
+        make: type[BoundAsk | BoundStream] = BoundStream if spec.mode is Mode.STREAM else BoundAsk
+        bound = make(self._system, self._id, spec, self._timeout_s, None)
+        self.__dict__[name] = bound  # found without this method from now on
+        return bound
 
     def _no_handler(self, name: str) -> str:
         kind = self._kind
@@ -110,39 +115,46 @@ def id_of(ref: object) -> ActorId:
 class _Bound:
     """A handler of a ref, with its call options."""
 
-    __slots__ = ("_headers", "_ref", "_spec", "_timeout_s")
+    __slots__ = ("headers", "id", "spec", "system", "timeout_s")
 
     def __init__(
-        self, ref: Ref, spec: BoundSpec, timeout_s: float | None, headers: dict[str, str] | None
+        self,
+        system: System,
+        id: ActorId,
+        spec: BoundSpec,
+        timeout_s: float | None,
+        headers: dict[str, str] | None,
     ) -> None:
-        self._ref = ref
-        self._spec = spec
-        self._timeout_s = timeout_s
-        self._headers = headers
+        self.system = system
+        self.id = id
+        self.spec = spec
+        self.timeout_s = timeout_s
+        self.headers = headers
 
     def with_options(
         self, *, timeout_s: float | None = None, headers: dict[str, str] | None = None
     ) -> Self:
         """See actors.handlers.Method.with_options."""
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        return type(self)(self._ref, self._spec, timeout_s, headers or self._headers)
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        return type(self)(self.system, self.id, self.spec, timeout_s, headers or self.headers)
 
     def __repr__(self) -> str:
-        return f"<{self._ref._id}.{self._spec.name}>"
+        return f"<{self.id}.{self.spec.name}>"
 
     def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        system, signature = self._ref._system, self._spec.signature
-        payload = signature.encode(args, kwargs)
-        if len(payload) > system.config.payload_bytes_max:
-            check_size(system, signature.where, payload)
+        payload = self.spec.signature.encode(args, kwargs)
+        if len(payload) > self.system.config.payload_bytes_max:
+            check_size(self.system, self.spec.signature.where, payload)
         return payload
 
-    def _make(self, make: Callable[..., Call], mode: Mode, payload: bytes, **more: Any) -> Any:
-        system = self._ref._system
-        return prepare(
-            system, make, self._ref._id, self._spec.name, mode, Content.MSGPACK, payload,
-            self._timeout_s, self._headers, self._spec.idempotent, **more,
+    def _make(self, make: Callable[..., Call], mode: Mode, payload: bytes) -> Any:
+        call = prepare(
+            self.system, make, self.id, self.spec.name, mode, Content.MSGPACK, payload,
+            self.timeout_s, self.headers,
         )  # fmt: skip
+        if self.spec.idempotent:
+            call.idempotent = True
+        return call
 
 
 class BoundAsk(_Bound):
@@ -151,39 +163,44 @@ class BoundAsk(_Bound):
     __slots__ = ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        interceptors = self._ref._system.interceptors
-        if interceptors:
+        interceptors = self.system.interceptors
+        if interceptors is not None:
             return interceptors.around_call(self, args, kwargs)
         return self.ask(args, kwargs)
 
     async def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call itself, inside the interceptors."""
-        call: WaitingCall = self._make(WaitingCall, Mode.ASK, self._payload(args, kwargs))
-        self._ref._system.router.submit(call)
-        await call.wait()
+        call: WaitingCall = self._make(WaitingCall, _ASK, self._payload(args, kwargs))
+        self.system.router.submit(call)
+        if call.done:
+            await trio.lowlevel.checkpoint()
+        else:
+            await call.park()
+        if call.error is not None:
+            raise call.error
         try:
-            return self._spec.signature.result.decode(call.result_content, call.result_payload)
+            return self.spec.signature.result.decode(call.result_content, call.result_payload)
         except (ValueError, RecursionError) as exc:
-            raise _wrong(f"{self._spec.signature.where}: wrong result", exc) from exc
+            raise _wrong(f"{self.spec.signature.where}: wrong result", exc) from exc
 
     async def tell(self, *args: Any, **kwargs: Any) -> None:
         """See actors.handlers.Method.tell."""
-        system = self._ref._system
+        router = self.system.router
         payload = self._payload(args, kwargs)
-        if self._timeout_s is None and system.router.tell_now(
-            self._ref._id, self._spec.name, payload, self._headers
+        if self.timeout_s is None and router.tell_now(
+            self.id, self.spec.name, payload, self.headers
         ):
-            if system.router.told % TELLS_PER_CHECKPOINT == 0:
+            if router.told % TELLS_PER_CHECKPOINT == 0:
                 await trio.lowlevel.checkpoint()
             return
-        call: WaitingCall = self._make(WaitingCall, Mode.TELL, payload)
-        system.router.submit(call)
+        call: WaitingCall = self._make(WaitingCall, _TELL, payload)
+        router.submit(call)
         await call.wait()
 
     def tell_nowait(self, *args: Any, **kwargs: Any) -> None:
         """See actors.handlers.Method.tell_nowait."""
-        call: TellNowait = self._make(TellNowait, Mode.TELL, self._payload(args, kwargs))
-        self._ref._system.router.submit(call)
+        call: TellNowait = self._make(TellNowait, _TELL, self._payload(args, kwargs))
+        self.system.router.submit(call)
         if call.error is not None:
             raise call.error
 
@@ -195,15 +212,14 @@ class BoundStream(_Bound):
 
     def __call__(self, *args: Any, **kwargs: Any) -> RefStream:
         payload = self._payload(args, kwargs)
-        decode = self._spec.signature.result.decode
+        make = partial(
+            StreamCall, decode=self.spec.signature.result.decode,
+            window=self.system.config.stream_window, start_only=self.timeout_s is None,
+        )  # fmt: skip
 
         def start() -> StreamCall:
-            call: StreamCall = self._make(
-                StreamCall, Mode.STREAM, payload, decode=decode,
-                window=self._ref._system.config.stream_window,
-                start_only=self._timeout_s is None,
-            )  # fmt: skip
-            self._ref._system.router.submit(call)
+            call: StreamCall = self._make(make, Mode.STREAM, payload)
+            self.system.router.submit(call)
             return call
 
         return RefStream(start)
@@ -286,8 +302,6 @@ def prepare(
     payload: bytes,
     timeout_s: float | None,
     headers: dict[str, str] | None,
-    idempotent: bool = False,
-    **more: Any,
 ) -> Any:
     """A call made with the current task's sender, chain and deadline.
 
@@ -298,25 +312,22 @@ def prepare(
     chain: tuple[str, ...] = ()
     expires_at = math.inf
     now = 0.0
-    if timeout_s is not None or mode is not Mode.TELL:
+    if timeout_s is not None or mode is not _TELL:
         now = system.now()
         expires_at = now + (system.config.ask_timeout_s if timeout_s is None else timeout_s)
     if current is not None and current.activation.system is system:
         sender = current.activation
-        if current.running and mode is not Mode.TELL:
+        if current.running and mode is not _TELL:
             chain = (*current.chain, current.token)
             expires_at = min(expires_at, current.expires_at)
             if len(chain) > system.config.chain_max:
                 raise CallCycle(
                     f"{target}.{method}: a chain of more than {system.config.chain_max} calls"
                 )
-    call = make(
-        system.router, sender, target, method, mode, content, payload, expires_at, chain,
-        headers, **more,
-    )  # fmt: skip
-    call.idempotent = idempotent
-    if mode is Mode.ASK:
+    router = system.router
+    call = make(router, sender, target, method, mode, content, payload, expires_at, chain, headers)
+    if mode is _ASK:
         call.began = now
     if expires_at != math.inf:
-        system.router.wheel.add(call, expires_at)
+        router.wheel.add(call, expires_at)
     return call

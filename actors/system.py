@@ -6,6 +6,7 @@ import logging
 import math
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
@@ -72,8 +73,10 @@ class System:
         self.registry = registry
         self.nursery = nursery
         self.is_local = is_local
-        self.interceptors = Interceptors(interceptors)
-        self.kinds = KindTable(self._ref_named, kinds, hosts_what_it_meets=is_local)
+        self.interceptors = Interceptors(interceptors) if interceptors else None
+        self.kinds = KindTable(
+            self._ref_named, kinds, hosts_what_it_meets=is_local, mailbox_max=config.mailbox_max
+        )
         self.me = Peer("local", "local", "")
         self.view: View = NO_VIEW
         self.members: dict[str, Member] = {}
@@ -178,10 +181,10 @@ class System:
 
     async def _watch_once(self, target: ActorId) -> Terminated:
         decode = self.kinds.terminated.decode
+        make = partial(StreamCall, decode=decode, window=2, start_only=True)
         call: StreamCall = prepare(
-            self, StreamCall, target, WATCH, Mode.STREAM, Content.MSGPACK, b"\x90", None, None,
-            decode=decode, window=2, start_only=True,
-        )  # fmt: skip
+            self, make, target, WATCH, Mode.STREAM, Content.MSGPACK, b"\x90", None, None
+        )
         self.router.submit(call)
         try:
             terminated: Terminated = await call.next()

@@ -72,10 +72,19 @@ class WorkerPool:
             if activation is None:
                 await self._park(worker)
                 continue
+            count = 0
             try:
-                await self._turns(worker, activation)
+                while not worker.is_cancelled and (call := activation.next_turn()) is not None:
+                    worker.call, call.worker = call, worker
+                    try:
+                        await activation.turn(call)
+                    finally:
+                        worker.call = call.worker = None
+                    count += 1
+                    if count % TURNS_PER_CHECKPOINT == 0:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
             finally:
-                worker.activation = worker.call = None
+                worker.activation = None
                 activation.turns_done()
 
     async def _park(self, worker: Worker) -> None:
@@ -90,15 +99,3 @@ class WorkerPool:
 
         self._idle.append(worker)
         await trio.lowlevel.wait_task_rescheduled(abort)
-
-    async def _turns(self, worker: Worker, activation: Activation) -> None:
-        count = 0
-        while not worker.is_cancelled and (call := activation.next_turn()) is not None:
-            worker.call, call.worker = call, worker
-            try:
-                await activation.turn(call)
-            finally:
-                worker.call = call.worker = None
-            count += 1
-            if count % TURNS_PER_CHECKPOINT == 0:
-                await trio.lowlevel.cancel_shielded_checkpoint()

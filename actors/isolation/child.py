@@ -15,7 +15,7 @@ import trio
 
 from actors.activation import Activation
 from actors.calls import Call
-from actors.incoming import InCall
+from actors.incoming import InCall, fill
 from actors.isolation import linux, messages
 from actors.isolation.deadline import SharedDeadline
 from actors.isolation.messages import Init, load_class
@@ -121,7 +121,7 @@ class ParentLink:
         assert system is not None
         assert activation is not None
         expires_at = float("inf") if item.budget_ms < 0 else system.now() + item.budget_ms / 1000
-        turn = ChildInCall(self, item.call, activation, item, expires_at)
+        turn = ChildInCall(self, activation, item, expires_at)
         self.turns[item.call] = turn
         activation.admit(turn)
 
@@ -258,17 +258,13 @@ class ToParent(logging.Handler):
 class ChildInCall(InCall):
     """A turn as the child sees it; answers go to the parent, deadlines are the parent's."""
 
-    __slots__ = ("call", "link")
-
     def __init__(
-        self, link: ParentLink, call: int, activation: Activation, item: Envelope, expires_at: float
+        self, link: ParentLink, activation: Activation, item: Envelope, expires_at: float
     ) -> None:
-        super().__init__(
-            activation, item.method, item.mode, item.content, item.payload, expires_at,
-            item.chain, item.headers, item.credit,
-        )  # fmt: skip
+        self.activation = activation
+        fill(self, item, expires_at)
         self.link = link
-        self.call = call
+        self.call = item.call
 
     def cancelled(self) -> None:
         """The parent's turn was cancelled."""
