@@ -122,6 +122,9 @@ class Adopter:
             why = f"{activation.id}: restore raised {type(exc).__name__}: {exc}"
             return Answer(Outcome.HANDED_BACK, won.epoch, why)
         self.adopted_total += 1
+        self._system.failures.pop(activation.id, None)
+        if offer.trouble:
+            self._system.record_failure(activation.id, offer.trouble)
         self._continue(activation, offer)
         return Answer(Outcome.TAKEN, won.epoch)
 

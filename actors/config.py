@@ -34,7 +34,8 @@ class SystemConfig:
     deactivate_timeout_s: float = 10.0
     #: Longest chain of nested calls (CallCycle).
     chain_max: int = 64
-    #: Activations that this host takes (NoCapacity); 0: no bound.
+    #: Activations that this host takes (NoCapacity); 0: no bound. On n hosts of capacity c the
+    #: fullest has at most c * n / actors times the mean; see docs/protocol.md, Bounded load.
     capacity: int = 0
     #: Child processes of this host, for kinds with isolation="process" (NoCapacity).
     processes_max: int = 100

@@ -18,6 +18,7 @@ from actors.calls import TellNowait
 from actors.incoming import InCall
 from actors.kinds import SPAWN
 from actors.ref import prepare
+from actors.routing import Unroutable, choose
 from placement.ports import Fenced, RegistryError
 from placement.records import Location
 from placement.ring import stable_hash
@@ -42,6 +43,7 @@ class Durables:
     def __init__(self, system: System) -> None:
         self._system = system
         self._changed = trio.Event()
+        self._unknown: set[ActorId] = set()  # reported, since no host knew their kind
         self.revived_total = 0
 
     def view_changed(self) -> None:
@@ -104,8 +106,16 @@ class Durables:
                 await trio.sleep(RETRY_S)
                 self._changed.set()
 
+    def _take_back_reports(self) -> None:
+        """Of those whose kind a host knows by now: whoever's range it is brings them back."""
+        for target in list(self._unknown):
+            if choose(self._system.ring, target) is not Unroutable.UNKNOWN_KIND:
+                self._unknown.discard(target)
+                self._system.failures.pop(target, None)
+
     async def _scan(self) -> None:
         system = self._system
+        self._take_back_reports()
         ranges = system.ring.ranges(system.me.incarnation)
         while ranges and system.is_serving() and not self._changed.is_set():
             page = await system.registry.specs(ranges, PAGE)
@@ -124,10 +134,11 @@ class Durables:
                 return  # it runs, or its next message starts it: it is located here
             if running.is_durable:
                 return
-        if system.kinds.hosted(target.kind) is None:
+        if choose(system.ring, target) is Unroutable.UNKNOWN_KIND:
             why = f"{target} is durable, but no host knows kind {target.kind!r}"
-            if target not in system.failures:
+            if target not in self._unknown:
                 log.error(why)
+            self._unknown.add(target)
             system.record_failure(target, why)
             return
         self.revived_total += 1

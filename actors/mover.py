@@ -214,7 +214,7 @@ class Mover:
             [(*key, stream.expected) for key, stream in streams.items()],
             [_waiting(c, now) for c in activation.queue or () if isinstance(c, RemoteInCall)],
             timers.get(activation, []), activation.is_durable, is_drain,
-            str(activation.spawner or ""),
+            str(activation.spawner or ""), self._system.failures.get(activation.id, ("", 0.0))[0],
         )  # fmt: skip
 
     async def _ask(self, to: str, offers: list[Offer]) -> Sequence[Answer | None]:
@@ -234,6 +234,7 @@ class Mover:
         activation.phase = Phase.ENDED
         activation.is_closing = True
         system.gone(activation)
+        system.failures.pop(activation.id, None)  # it went along
         system.router.ways.learn(activation.id, to)
         system.router.receiver.moved(activation, to, epoch)
         system.router.turn_away(activation, to)
@@ -244,10 +245,9 @@ class Mover:
     ) -> None:
         """Go on here with a raised epoch, or learn that it moved after all."""
         self.refused_total += 1
-        if answer is not None:
+        if answer is not None and answer.why:
             log.warning("%s stays: %s (%s)", activation.id, answer.outcome, answer.why)
-            if answer.why:
-                self._system.record_failure(activation.id, answer.why)
+            self._system.record_failure(activation.id, answer.why)
         while self._system.is_serving() and activation.phase is Phase.OFFERED:
             try:
                 won = await self._claim_back(activation, to, answer)

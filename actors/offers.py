@@ -51,6 +51,7 @@ class Offer(msgspec.Struct, array_like=True):
     is_durable: bool
     is_urgent: bool  # the old owner drains: take it even if the ring says otherwise by now
     spawner: str = ""  # the actor that spawned it, and hears when it escalates
+    trouble: str = ""  # what went wrong with it last, for people to see
 
 
 class Outcome(StrEnum):

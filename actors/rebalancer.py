@@ -15,8 +15,7 @@ from actors.activation import Activation, Phase
 from actors.mover import Mover
 from actors.routing import choose
 from placement.handoff import Caps, Move, Owned, plan
-from placement.records import Member
-from placement.ring import may_own
+from placement.records import Member, MemberState
 from wire.ids import parse_actor_id
 
 if TYPE_CHECKING:
@@ -28,10 +27,34 @@ COALESCE_S = 1.0
 MOVE_DEADLINE_S = 5.0
 RETRY_S = 1.0
 #: Trying to move an actor keeps its messages waiting; one whose handlers go on and on, such as
-#: streams of a chat room, is tried again after this long, doubled each time (seconds).
-PUT_OFF_S = 10.0
-PUT_OFF_MAX_S = 600.0
+#: streams of a chat room, is tried again after this long, doubled each time up to the most (s).
+PUT_OFF_S, PUT_OFF_MAX_S = 10.0, 600.0
+#: One that is idle, and was refused by its new owner (which is full, has another view, or cannot
+#: restore it) costs a claim at each try: the same for it (seconds).
+REFUSED_S, REFUSED_MAX_S = 1.0, 60.0
 SCAN_CHUNK = 2_000
+
+
+class Pauses:
+    """Until when moves are not tried again: after each try for twice as long as before."""
+
+    def __init__(self, first_s: float, most_s: float) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._until: dict[str, tuple[float, float]] = {}  # by actor; and the pause after that
+
+    def is_due(self, move: Move) -> bool:
+        until, _ = self._until.get(move.actor, (0.0, 0.0))
+        return trio.current_time() >= until
+
+    def put_off(self, moves: list[Move]) -> None:
+        now = trio.current_time()
+        for move in moves:
+            _, pause_s = self._until.get(move.actor, (0.0, self._first_s))
+            self._until[move.actor] = now + pause_s, min(pause_s * 2, self._most_s)
+
+    def clear(self) -> None:
+        self._until.clear()
 
 
 class Rebalancer:
@@ -43,7 +66,8 @@ class Rebalancer:
         self._changed = trio.Event()
         self._progress = trio.Event()
         self._under_way = 0
-        self._put_off: dict[str, tuple[float, float]] = {}  # while busy: until when; next pause
+        self._busy = Pauses(PUT_OFF_S, PUT_OFF_MAX_S)
+        self._refused = Pauses(REFUSED_S, REFUSED_MAX_S)
         self.mover = Mover(system)
 
     def view_changed(self) -> None:
@@ -60,15 +84,16 @@ class Rebalancer:
 
     async def _balance(self) -> None:
         """Move until nothing is misplaced; an actor that is busy holds up only itself."""
+        self._refused.clear()  # what one view refused, the next may take
         while not self._changed.is_set() and self._may_move():
             owned = await self._owned()
             wrong = plan(owned, self._owner, self._system.me.incarnation, len(owned))
             if not wrong and not self._under_way:
-                self._put_off.clear()
+                self._busy.clear()
                 return
             room = self._caps.allowed(len(owned)) - self._under_way
             busy = {o.actor for o in owned if o.idle_s == 0.0}
-            due = [move for move in wrong if move.actor not in busy or self._is_due(move.actor)]
+            due = [m for m in wrong if (self._busy if m.actor in busy else self._refused).is_due(m)]
             self._begin(due[: max(0, room)], busy)
             with trio.move_on_after(RETRY_S):
                 await self._progress.wait()
@@ -76,31 +101,22 @@ class Rebalancer:
 
     def _begin(self, moves: list[Move], busy: set[str]) -> None:
         """Idle actors go together, each busy one on its own."""
-        groups = [[m] for m in moves if m.actor in busy]
-        groups.append([m for m in moves if m.actor not in busy])
-        for group in groups:
+        groups = [([m], self._busy) for m in moves if m.actor in busy]
+        groups.append(([m for m in moves if m.actor not in busy], self._refused))
+        for group, pauses in groups:
             if group:
                 self._under_way += len(group)
-                self._system.nursery.start_soon(self._move, group)
+                self._system.nursery.start_soon(self._move, group, pauses)
 
-    def _is_due(self, actor: str) -> bool:
-        until, _ = self._put_off.get(actor, (0.0, 0.0))
-        return trio.current_time() >= until
-
-    def _put_off_each(self, moves: list[Move]) -> None:
-        now = trio.current_time()
-        for move in moves:
-            _, pause_s = self._put_off.get(move.actor, (0.0, PUT_OFF_S))
-            self._put_off[move.actor] = now + pause_s, min(pause_s * 2, PUT_OFF_MAX_S)
-
-    async def _move(self, moves: list[Move]) -> None:
+    async def _move(self, moves: list[Move], pauses: Pauses) -> None:
         chosen = self._activations([(m.actor, m.to) for m in moves])
         deadline = trio.current_time() + MOVE_DEADLINE_S
         try:
             moved = await self.mover.move(chosen, deadline, is_drain=False)
             log.debug("moved %d of %d actors", moved, len(moves))
+            stayed = [m for m in moves if parse_actor_id(m.actor) in self._system.activations]
+            pauses.put_off(stayed)
             if moved == 0:
-                self._put_off_each(moves)
                 await trio.sleep(RETRY_S)
         finally:
             self._under_way -= len(moves)
@@ -110,7 +126,8 @@ class Rebalancer:
         """A host that is merely not ready keeps what it has (rule 16)."""
         system = self._system
         member = system.members.get(system.me.incarnation)
-        return member is not None and may_own(member) and system.is_serving()
+        is_up = member is not None and member.ready and member.state is MemberState.UP
+        return is_up and system.is_serving()
 
     async def _owned(self) -> list[Owned]:
         """What runs here now; a large host is scanned without holding up the loop."""
