@@ -150,9 +150,26 @@ class HostGateway:
         for name, where in page:
             by_host.setdefault(where.incarnation, []).append(parse_actor_id(name))
         found = await self._gather(by_host)
-        if not cursor:
-            found += await self._failures(kind, {d.actor for d in found})
+        lost = {d.actor for d in found if d.incarnation not in self._system.members}
+        if lost or not cursor:
+            known = {d.actor for d in found} - lost
+            failed = {d.actor: d for d in await self._failures(kind, known)}
+            found = [failed.pop(d.actor, d) for d in found]
+            if not cursor:
+                found += await self._without_running(list(failed.values()))
         return sorted(found), after
+
+    async def _without_running(self, failed: list[Described]) -> list[Described]:
+        """Those that run nowhere: whoever failed once may run on another host by now."""
+        try:
+            where = await self._system.registry.locate([str(d.actor) for d in failed])
+        except RegistryError as exc:
+            raise Unavailable(str(exc)) from exc
+        members = self._system.members
+        return [
+            d for d, location in zip(failed, where, strict=True)
+            if location is None or location.incarnation not in members
+        ]  # fmt: skip
 
     async def _gather(self, by_host: dict[str, list[ActorId]]) -> list[Described]:
         found: list[Described] = []

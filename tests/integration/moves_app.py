@@ -96,6 +96,24 @@ class Watched(Actor, persist="turn"):
         return self.state.total
 
 
+class Form(msgspec.Struct):
+    text: str = ""
+
+
+class Versioned(Actor):
+    """Has another state in the next version of this app: see moves_app_next."""
+
+    state: Form
+
+    @handler
+    def put(self, text: str) -> None:
+        self.state.text = text
+
+    @handler
+    def get(self) -> str:
+        return self.state.text
+
+
 class Stubborn(Actor):
     """Cannot be restored anywhere but where it began."""
 

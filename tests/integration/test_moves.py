@@ -10,7 +10,7 @@ import trio
 
 import actors
 from tests.integration.cluster import Cluster, count, open_cluster, until
-from tests.integration.moves_app import Hanging, Note, Ordered, Stubborn
+from tests.integration.moves_app import Note, Ordered
 
 APP = "tests.integration.moves_app"
 STATE_BYTES = 1024
@@ -158,36 +158,3 @@ async def _check(system: actors.HostSystem, key: str, sent: Sent) -> None:
     assert seen.out_of_order == [], f"{key}: {seen.out_of_order[:5]}"
     expected = {s: n for (s, k), n in sent.next.items() if k == key}
     assert seen.numbers == expected, key
-
-
-def test_what_cannot_move_stays_or_is_reported_and_the_rest_of_the_move_goes_on() -> None:
-    async def scenario(system: actors.HostSystem) -> None:
-        for i in range(30):
-            await system.ref(Stubborn, f"s{i}").put(i)
-            await system.ref(Note, f"n{i}").write(b"x")
-            await system.ref(Hanging, f"h{i}").add(i)
-        cluster.add_host("host-2")
-        await until("the second is up", lambda: _is_up(system, "host-2"))
-
-        async def notes_have_moved() -> bool:
-            return (await homes(system, "Note/"))["host-2"] >= 5
-
-        await until("what can move has moved", notes_have_moved)
-        await trio.sleep(2.0)
-        for i in range(30):  # nobody has lost its state, wherever it is now
-            assert await system.ref(Stubborn, f"s{i}").get() == i
-            assert await system.ref(Note, f"n{i}").read() == 1
-        assert (await homes(system, "Stubborn/"))["host-1"] == 30
-        failures = await _failures(cluster)
-        assert any("restore raised RuntimeError" in why for why in failures), failures
-
-    with open_cluster(hosts=1, ROOST_APP=APP) as cluster:
-        cluster.play(scenario, within_s=90)
-
-
-async def _failures(cluster: Cluster) -> list[str]:
-    import wire
-
-    async with wire.trio_connect(cluster.hosts["host-1"].address) as client:
-        found, _ = await client.list("Stubborn")
-    return [actor.reason for actor in found]
