@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import actors
 from actors import Actor, HostSystem, handler
 from actors.config import SystemConfig
 from actors.membership import Membership
-from actors.testing import Cluster, open_cluster
+from actors.testing import Cluster, ClusterConfig, open_cluster
 from placement.handoff import Caps
 from placement.records import View
 from tests.unit.actors.cluster_kit import keys_owned_by
@@ -332,3 +332,94 @@ async def test_a_durable_actor_of_a_kind_that_no_host_knows_is_reported_and_come
         await trio.sleep(5)
         assert actors.actor_id("Keeper", "a") in third.activations
         assert not first.failures
+
+
+# What a drain cuts short ------------------------------------------------------------------
+
+
+class Worker(Actor, max_concurrency=2):
+    def __init__(self) -> None:
+        self.notes: list[int] = []
+
+    @handler
+    async def work(self, seconds: float) -> str:
+        await trio.sleep(seconds)
+        return "done"
+
+    @handler
+    async def items(self, every_s: float) -> AsyncIterator[int]:
+        for n in range(1_000):
+            yield n
+            await trio.sleep(every_s)
+
+    @handler
+    def note(self, n: int) -> str:
+        self.notes.append(n)
+        return self.system.host_id
+
+
+async def test_at_the_drain_s_deadline_calls_and_streams_end_with_an_error_that_says_they_ran(
+    autojump_clock: MockClock,
+) -> None:
+    """What runs may have had effects; what still waits has had none, and runs at the new owner."""
+    config = ClusterConfig(system=SystemConfig(deactivate_timeout_s=1))
+    async with open_cluster([Worker], hosts=2, config=config) as cluster:
+        first, leaver = cluster.hosts
+        key = next(keys_owned_by(leaver, Worker))
+        ref = actors.with_timeout(first.ref(Worker, key), 100)
+        errors: dict[str, actors.RoostError] = {}
+        notes: list[str] = []
+        items: list[int] = []
+
+        async def work() -> None:
+            try:
+                await ref.work(90)
+            except actors.RoostError as exc:
+                errors["ask"] = exc
+
+        async def follow() -> None:
+            try:
+                async for item in ref.items(0.5):
+                    items.append(item)
+            except actors.RoostError as exc:
+                errors["stream"] = exc
+
+        async def note(n: int) -> None:
+            notes.append(await ref.note(n))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            nursery.start_soon(follow)
+            await trio.sleep(1)
+            for n in range(5):  # both turns are taken: these wait
+                nursery.start_soon(note, n)
+            await trio.sleep(1)
+            await cluster.drain(leaver, timeout_s=4)
+            assert trio.current_time() < 12
+        assert notes == [first.host_id] * 5
+        assert len(items) > 5
+        for what, error in errors.items():
+            assert isinstance(error, actors.OutcomeUnknown), what
+            assert error.may_have_run
+            assert f"Worker/{key}" in str(error)
+        assert set(errors) == {"ask", "stream"}
+
+
+async def test_what_ends_before_the_drain_s_deadline_ends_well(autojump_clock: MockClock) -> None:
+    async with open_cluster([Worker], hosts=2) as cluster:
+        first, leaver = cluster.hosts
+        ref = first.ref(Worker, next(keys_owned_by(leaver, Worker)))
+        answers: list[str] = []
+
+        async def work() -> None:
+            answers.append(await ref.work(3))
+
+        async def follow() -> None:
+            answers.append(f"{[n async for n in ref.items(0.002)][-1]}")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            nursery.start_soon(follow)
+            await trio.sleep(1)
+            assert await cluster.drain(leaver, timeout_s=10) == 0
+        assert sorted(answers) == ["999", "done"]
