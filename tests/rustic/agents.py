@@ -12,14 +12,30 @@ from rustic_ai.core.guild.agent import Agent, ProcessContext
 from rustic_ai.core.guild.builders import AgentBuilder
 from rustic_ai.core.messaging.core import JsonDict
 
+#: Where agents are asked. They answer on the default topic, which only the probe hears.
+QUESTIONS = "questions"
+
 
 class Counter(Agent):
-    """Answers ``{"count": n}`` with who it is and the same number."""
+    """Answers ``{"count": n}`` with the same number, who it is, and of which of its deliveries.
+
+    Its times are CLOCK_MONOTONIC's, which all processes of a machine share.
+    """
+
+    def __init__(self) -> None:
+        self._route_to_default_topic = True
+        self.made_s = time.monotonic()
+        self.deliveries = 0
 
     @agent.processor(JsonDict)
     def count(self, ctx: ProcessContext[JsonDict]) -> None:
-        if "count" in ctx.payload:
-            ctx.send_dict({"counted": ctx.payload["count"], "by": self.id, "pid": os.getpid()})
+        if "count" not in ctx.payload:
+            return
+        self.deliveries += 1
+        ctx.send_dict({
+            "counted": ctx.payload["count"], "by": self.id, "pid": os.getpid(),
+            "made_s": self.made_s, "at_s": time.monotonic(), "delivery": self.deliveries,
+        })  # fmt: skip
 
 
 class Raises(Agent):
@@ -50,6 +66,9 @@ class Deaf(Agent):
 class Launcher(Agent):
     """Starts another agent of its guild, as a guild's manager does."""
 
+    def __init__(self) -> None:
+        self._route_to_default_topic = True
+
     @agent.processor(JsonDict)
     def launch(self, ctx: ProcessContext[JsonDict]) -> None:
         if "launch" not in ctx.payload:
@@ -72,7 +91,6 @@ class NoAgent:
 
 
 def spec_of(cls: type[Agent], id: str, name: str = ""):
-    """The spec of an agent."""
-    return (
-        AgentBuilder(cls).set_id(id).set_name(name or id).set_description("for a test").build_spec()
-    )
+    """The spec of an agent that is asked on QUESTIONS."""
+    builder = AgentBuilder(cls).set_id(id).set_name(name or id).set_description("for a test")
+    return builder.add_additional_topic(QUESTIONS).listen_to_default_topic(False).build_spec()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,24 +24,29 @@ FULL = bool(os.environ.get("ROOST_FULL") or os.environ.get("ROOST_TEST_FULL"))
 ROOT = Path(__file__).parents[2]
 
 
+def messaging_over(url: str):
+    """rusticai-redis on the Redis at ``url``, as a messaging config."""
+    from rustic_ai.core.messaging import MessagingConfig
+
+    return MessagingConfig(
+        backend_module="rustic_ai.redis.messaging.backend",
+        backend_class="RedisMessagingBackend",
+        backend_config={"redis_client": {"host": "127.0.0.1", "port": urlsplit(url).port}},
+    )
+
+
 class RusticCluster:
     """Host processes over one Redis, another Redis for messages, and this process's view of it."""
 
     def __init__(self, redis_url: str, messages_url: str, hosts: list[Running]) -> None:
         self.redis_url = redis_url
-        self.messages_port = int(messages_url.rsplit(":", 1)[1].split("/")[0])
+        self.messages_url = messages_url
         self.hosts = hosts
         self.addresses = [host.wait_for("ready at", 90).split()[-1] for host in hosts]
 
     def messaging(self):
         """The messaging config of rusticai-redis."""
-        from rustic_ai.core.messaging import MessagingConfig
-
-        return MessagingConfig(
-            backend_module="rustic_ai.redis.messaging.backend",
-            backend_class="RedisMessagingBackend",
-            backend_config={"redis_client": {"host": "127.0.0.1", "port": self.messages_port}},
-        )
+        return messaging_over(self.messages_url)
 
     def guild(self, name: str = ""):
         from rustic_ai.core.guild.guild import Guild
@@ -95,6 +101,16 @@ def children_of(pid: int) -> set[int]:
         return {child.pid for child in psutil.Process(pid).children(recursive=True)}
     except psutil.NoSuchProcess:
         return set()
+
+
+def registry_entries(url: str) -> list[str]:
+    """The keys of the registry at ``url``, and the names inside those that are hashes."""
+    from redis import Redis
+
+    with Redis.from_url(url, decode_responses=True) as redis:
+        keys = list(redis.scan_iter("*"))
+        inside = [name for key in keys if redis.type(key) == "hash" for name in redis.hkeys(key)]
+    return keys + inside
 
 
 def wait_for(condition, patience_s: float = 30.0):
