@@ -56,9 +56,10 @@ class HostedAgent(AgentWrapper):
         try:
             return self.initialize_agent()
         except Exception as exc:
-            had_messaging = hasattr(self, "messaging")
+            # The backend is made first, the agent next, and then it subscribes.
+            is_its_own = hasattr(self, "messaging") and self.agent is None
             self._take_down()
-            if not had_messaging:
+            if not is_its_own:
                 raise FieldError(f"messaging_config: {_say(exc)}") from exc
             name = self.agent_spec.class_name
             raise FieldError(

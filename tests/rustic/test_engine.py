@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trio
-from rustic_ai.core.guild.dsl import GuildSpec
 from rustic_ai.core.guild.execution.execution_engine import ExecutionEngine
 from rustic_ai.core.utils.class_utils import get_execution_class
 
 from deploy.rustic import RoostExecutionEngine
-from deploy.rustic.cluster import Cluster
-from tests.rustic.agents import Counter, Dies, Launcher, Raises, spec_of
+from tests.rustic.agents import Counter, Launcher, Raises, spec_of
 from tests.rustic.conftest import children_of, rustic_cluster, wait_for
 from tests.rustic.probe import probe_of
-from wire.agent_host import AgentRequest
 from wire.errors import InvalidArgument, NoCapacity
 
 
@@ -133,42 +129,10 @@ def test_an_agent_that_we_host_starts_another(guild):
     engine_of(guild).stop_agent(guild.id, "launched")
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"agent_spec": b"{"}, "agent_spec"),
-        ({"class_name": "no.such.module.Agent"}, "agent_spec.class_name"),
-        ({"class_name": "tests.rustic.agents.Missing"}, "agent_spec.class_name"),
-        ({"class_name": "tests.rustic.agents.NoAgent"}, "agent_spec.class_name"),
-        ({"class_name": f"{Raises.__module__}.Raises"}, "agent_spec.class_name"),
-        ({"class_name": f"{Dies.__module__}.Dies"}, "agent_spec.class_name"),
-        ({"messaging_config": b"{}"}, "messaging_config"),
-        ({"messaging_config": b'{"backend_module": "no.such", "backend_class": "X", '
-          b'"backend_config": {}}'}, "messaging_config"),
-        ({"guild_spec": b'{"name": "x"}'}, "guild_spec.id"),
-        ({"guild_spec": b'{"id": "g"}'}, "guild_spec"),
-        ({"id": ""}, "agent_spec.id"),
-        ({"client_type": "no.such.Client"}, "client_type"),
-        ({"description": "x" * 5_000_000}, "agent_spec"),
-    ],
-    ids=lambda value: str(value)[:40],
-)  # fmt: skip
-def test_bad_input_is_refused_by_field_and_leaves_nothing(three_hosts, change, field):
-    guild = three_hosts.guild()
-    spec = json.loads(spec_of(Counter, "bad").model_dump_json())
-    spec |= {k: v for k, v in change.items() if k in ("class_name", "id", "description")}
-    guild_spec = GuildSpec(id=guild.id, name="g", description="g").model_dump_json()
-    fields = {
-        "agent_spec": json.dumps(spec).encode(),
-        "guild_spec": guild_spec.encode(),
-        "messaging_config": guild.messaging.model_dump_json().encode(),
-        "client_type": "",
-    } | {k: v for k, v in change.items() if k not in ("class_name", "id", "description")}
-    with pytest.raises(InvalidArgument) as caught:
-        Cluster().create(AgentRequest(machine_id=1, client_properties=b"", **fields))
-    assert caught.value.message.startswith(field)
-    assert Cluster().specs(guild.id) == []
-    assert not Cluster().is_running(guild.id, "bad")
+def test_an_agent_that_cannot_start_raises_at_whoever_runs_it(guild):
+    with pytest.raises(InvalidArgument, match=r"^agent_spec.class_name .* could not initialise"):
+        guild.launch_agent(spec_of(Raises, "raises"))
+    assert engine_of(guild).get_agents_in_guild(guild.id) == {}
 
 
 def test_a_full_cluster_says_so_and_threads_cost_no_process():
