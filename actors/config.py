@@ -72,6 +72,8 @@ class HostConfig:
     #: A loop that has not ticked for this long loses its lease; None: half the lease.
     stall_limit_s: float | None = None
     heartbeat_interval_s: float = 20.0
+    #: How long a start waits for a Redis that is out of reach, or still loads its data (seconds).
+    redis_wait_s: float = 0.0
     #: Longest that a drain waits for running handlers (seconds).
     drain_timeout_s: float = 30.0
     weight: float = 1.0
@@ -89,7 +91,7 @@ class HostConfig:
     def __post_init__(self) -> None:
         _at_least(self, 0.2, "lease_ttl_s")
         _at_least(self, 0.1, "heartbeat_interval_s")
-        _at_least(self, 0, "drain_timeout_s", "port")
+        _at_least(self, 0, "drain_timeout_s", "port", "redis_wait_s")
         _at_least(self, 0.01, "weight")
         _at_least(self, 1, "link_credit_bytes")
         if self.stall_limit_s is not None and not 0 < self.stall_limit_s < self.lease_ttl_s:

@@ -5,6 +5,7 @@ It puts the parts together; the order in which they start and stop is in hosting
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from wire.loops import Crossing
     from wire.server import Server
 
+log = logging.getLogger("roost.host")
+
+#: How often a start looks for a Redis that is not there yet.
+REDIS_RETRY_S = 0.5
 #: Longest that a leaving host waits for its peers to acknowledge its last items.
 GOODBYE_S = 3.0
 
@@ -69,14 +74,22 @@ class Host(Hosting):
         await self._crossing.cross(self._listen)
 
     async def _check_registry(self) -> None:
-        try:
-            await self._registry.check_policy()
-        except RegistryMisconfigured as exc:
-            raise ConfigError(str(exc)) from exc
-        except RegistryError as exc:  # which says all: three tracebacks of sockets say no more
-            raise Unavailable(
-                f"{str(exc).rstrip('.')}: start it, or set redis_url (REDIS_URL) to where it is"
-            ) from None
+        until = trio.current_time() + self.config.redis_wait_s
+        is_told = False
+        while True:
+            try:
+                await self._registry.check_policy()
+                return
+            except RegistryMisconfigured as exc:
+                raise ConfigError(str(exc)) from exc
+            except RegistryError as exc:  # which says all: three tracebacks of sockets say no more
+                why = str(exc).rstrip(".")
+            if trio.current_time() >= until:
+                raise Unavailable(f"{why}: start it, or set redis_url (REDIS_URL) to where it is")
+            if not is_told:
+                log.warning("%s: waiting for it, %g s at most", why, self.config.redis_wait_s)
+                is_told = True
+            await trio.sleep(REDIS_RETRY_S)
 
     async def _listen(self) -> None:
         from wire.link_config import LinkConfig

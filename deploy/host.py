@@ -77,6 +77,7 @@ def host_config(settings: Settings) -> HostConfig:
         lease_ttl_s=settings.lease_ttl_s,
         stall_limit_s=settings.stall_limit_s,
         heartbeat_interval_s=settings.heartbeat_interval_s,
+        redis_wait_s=settings.redis_wait_s,
         drain_timeout_s=settings.drain_timeout_s,
         weight=settings.weight,
         pod_uid=settings.pod_uid,

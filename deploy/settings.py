@@ -143,6 +143,11 @@ class Settings:
         "REDIS_URL", "", _redis_url, "the Redis that decides where actors live", unit="URL",
         secret=True, required=True,
     )  # fmt: skip
+    redis_wait_s: float = _setting(
+        "REDIS_WAIT", 0.0, _number(0, 3600),
+        "how long a host that starts waits for a Redis that is not there yet; 0: it exits at once",
+        unit="seconds", shown="0",
+    )  # fmt: skip
     redis_password: str = _setting(
         "REDIS_PASSWORD", "", _text, "its password; goes before one in REDIS_URL", secret=True
     )

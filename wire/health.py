@@ -1,7 +1,8 @@
 """grpc.health.v1.Health, as Kubernetes' probes and grpc clients ask for it. An adapter.
 
-The service "" is whether this host is alive (restart it if not); "ready" (also "roost.ready"
-and the names of services) whether it takes work. A host that drains is alive and not ready.
+The service "" is whether this host holds its lease; "ready" (also "roost.ready" and the names of
+services) whether it takes new work, which a host that drains does not. "roost.alive" is whether its
+process answers at all: a host without Redis joins again by itself, and a restart would cost time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.health.v1.health_grpc import HealthBase
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+ALIVE_NAME = "roost.alive"
 READY_NAMES = frozenset({"ready", "roost.ready"})
 WATCH_INTERVAL_S = 0.2
 
@@ -52,6 +54,8 @@ class Health(HealthBase):
             serving = ready
         elif service == "":
             serving = alive
+        elif service == ALIVE_NAME:
+            serving = True
         else:
             return HealthCheckResponse.SERVICE_UNKNOWN
         return HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING

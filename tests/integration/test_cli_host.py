@@ -172,6 +172,22 @@ def test_a_redis_that_is_not_there_is_named_without_its_password(env):
     assert "hunter2" not in line
 
 
+def test_a_host_that_is_to_wait_for_redis_starts_once_it_is_there(env):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    url = f"redis://127.0.0.1:{port}/0"
+    with started("host", env=env | {"REDIS_URL": url, "REDIS_WAIT": "30"}) as host:
+        assert f"Redis at 127.0.0.1:{port}" in host.wait_for("waiting for it, 30 s at most")
+        with embedded.serve(port=port) as server:
+            embedded.settle(server.url, env["ROOST_CLUSTER"])
+            ready_address(host)
+            host.signal(signal.SIGTERM)
+            assert host.ended() == 0
+    with started("host", env=env | {"REDIS_URL": url, "REDIS_WAIT": "0.2"}) as host:
+        assert host.ended() == 2
+
+
 def test_a_redis_that_may_evict_what_decides_is_refused(env, redis_url):
     with Redis.from_url(redis_url) as redis:
         redis.config_set("maxmemory-policy", "allkeys-lru")

@@ -164,19 +164,20 @@ def test_the_official_health_stubs_see_alive_and_ready_apart(stubs: Path) -> Non
         def check(service):
             reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
             return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
-        print(json.dumps([check(""), check("ready"), check("roost.ready"),
+        print(json.dumps([check("roost.alive"), check(""), check("ready"), check("roost.ready"),
                           check("roost.v1.Actors"), fails(lambda: check("nope"))]))
     """
 
     async def main() -> None:
         async with serving() as it:
             unknown = ["NOT_FOUND", "no service 'nope' here", None]
-            assert await c_core(it, program, stubs) == [*["SERVING"] * 4, unknown]
+            assert await c_core(it, program, stubs) == [*["SERVING"] * 5, unknown]
             it.gateway.ready = False
-            drains = ["SERVING", *["NOT_SERVING"] * 3, unknown]
+            drains = [*["SERVING"] * 2, *["NOT_SERVING"] * 3, unknown]
             assert await c_core(it, program, stubs) == drains
             it.gateway.alive = False
-            assert await c_core(it, program, stubs) == [*["NOT_SERVING"] * 4, unknown]
+            without_lease = ["SERVING", *["NOT_SERVING"] * 4, unknown]
+            assert await c_core(it, program, stubs) == without_lease
 
     run_bounded(main)
 

@@ -38,6 +38,7 @@ def test_the_defaults_are_those_of_the_host_itself():
     assert settings.lease_ttl_s == host.lease_ttl_s
     assert settings.heartbeat_interval_s == host.heartbeat_interval_s
     assert settings.drain_timeout_s == host.drain_timeout_s
+    assert settings.redis_wait_s == host.redis_wait_s
     assert settings.ask_timeout_s == system.ask_timeout_s
     assert settings.idle_after_s == system.idle_after_s
     assert settings.mailbox_max == system.mailbox_max

@@ -187,8 +187,15 @@ def test_probes_use_the_grpc_health_rpc_and_tell_alive_from_ready(base: Objects)
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert host[probe]["grpc"]["port"] == ports["health"]
     assert str(ports["health"]) == environment(base)["HEALTH_PORT"]
-    assert host["livenessProbe"]["grpc"].get("service", "") == ""
+    assert host["livenessProbe"]["grpc"]["service"] == "roost.alive"
     assert host["readinessProbe"]["grpc"]["service"] == "roost.ready"
+
+
+def test_the_start_that_the_probe_allows_includes_the_wait_for_redis(base: Objects) -> None:
+    probe = container(base, "agent-host")["startupProbe"]
+    assert probe["grpc"].get("service", "") == ""
+    allowed_s = probe["periodSeconds"] * probe["failureThreshold"]
+    assert allowed_s >= float(environment(base)["REDIS_WAIT"]) + 30
 
 
 def test_agent_hosts_run_as_user_1000_without_escalation(base: Objects) -> None:
