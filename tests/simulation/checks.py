@@ -14,15 +14,19 @@ from tests.simulation.custody import SAVES_EACH_TURN, acknowledged_and_lost
 from tests.simulation.events import (
     Answered,
     Began,
+    Buried,
     Called,
     Ended,
     Event,
     Failed,
+    Freed,
     Granted,
+    Kept,
     Leased,
     LeaseOver,
     Left,
     LostData,
+    Misled,
     Ran,
     Saved,
     SentLate,
@@ -31,18 +35,22 @@ from tests.simulation.events import (
 from tests.simulation.linear import Add, objection
 
 Breaches = Iterator[str]
+Place = tuple[str, int]  # incarnation, epoch
 #: A lease that ends and one that begins at the same moment do not overlap.
 TOUCH_S = 1e-9
 
 
 def lease_ends(events: Sequence[Event]) -> dict[str, float]:
-    """Until when each incarnation could act, in true time."""
+    """Until when each incarnation could act, in true time.
+
+    A crash ends no lease: children of the process that died may survive it, and act until then.
+    """
     ends: dict[str, float] = {}
     for event in events:
         if isinstance(event, Leased):
             ends[event.host] = max(ends.get(event.host, -math.inf), event.until)
     for event in events:
-        if isinstance(event, LeaseOver) and event.host in ends:
+        if isinstance(event, LeaseOver) and event.host in ends and event.why != "crashed":
             ends[event.host] = min(ends[event.host], event.at)
     return ends
 
@@ -127,6 +135,51 @@ def epochs(events: Sequence[Event]) -> Breaches:
             begun[event.actor] = max(begun[event.actor], event.epoch)
 
 
+def displaced(events: Sequence[Event]) -> Breaches:
+    """Whoever acts under a lease keeps its location, unless the server has lost its data."""
+    ends, owners, acting = lease_ends(events), dict[str, Place](), set[tuple[str, Place]]()
+    for event in events:
+        if isinstance(event, Began):
+            acting.add((event.actor, (event.host, event.epoch)))
+        elif isinstance(event, Ended):
+            acting -= {a for a in acting if a[0] == event.actor and a[1][0] == event.host}
+        elif isinstance(event, LostData):
+            owners.clear()
+        elif isinstance(event, (Granted, Freed)):
+            place, before = (event.host, event.epoch), owners.get(event.actor)
+            gone = place if isinstance(event, Freed) else before
+            if gone and (event.actor, gone) in acting and event.at < ends.get(gone[0], 0.0):
+                what = "freed" if isinstance(event, Freed) else f"given to {place}"
+                yield f"{event.actor} at {gone} is {what} at {event.at:.3f} while it acts"
+            owners[event.actor] = place
+
+
+def burials(events: Sequence[Event]) -> Breaches:
+    """Nobody is buried while its lease holds: from then on others may claim what it runs."""
+    ends = lease_ends(events)
+    for event in events:
+        if isinstance(event, Buried) and event.at < ends.get(event.host, 0.0) - TOUCH_S:
+            until = ends[event.host]
+            yield f"{event.host} is buried at {event.at:.3f}, and its lease ends at {until:.3f}"
+
+
+def rejoins(events: Sequence[Event]) -> Breaches:
+    """A host is a new incarnation only when nothing of its last one runs any more."""
+    turns: dict[str, int] = defaultdict(int)
+    seen: set[str] = set()
+    for event in events:
+        if isinstance(event, Ran) and event.stage in ("in", "out"):
+            turns[event.host] += 1 if event.stage == "in" else -1
+        elif isinstance(event, LeaseOver) and event.why == "crashed":
+            turns.pop(event.host, None)
+        elif isinstance(event, Leased) and event.host not in seen:
+            seen.add(event.host)
+            name = event.host.partition("#")[0]
+            for other, running in turns.items():
+                if running and other != event.host and other.partition("#")[0] == name:
+                    yield f"{event.host} begins while {running} turns of {other} run"
+
+
 def saves(events: Sequence[Event]) -> Breaches:
     """No save is accepted that is not from the owner's newest activation, or not its newest."""
     granted: dict[str, tuple[int, str]] = {}
@@ -148,10 +201,14 @@ def saves(events: Sequence[Event]) -> Breaches:
 
 
 def leases(events: Sequence[Event]) -> Breaches:
-    """Past its lease a host serves nothing: nothing begins there, is sent or saved."""
+    """Past its lease a host serves nothing: nothing begins there, goes on, is sent or saved."""
     ends = lease_ends(events)
+    over = {e.host: e.at for e in events if isinstance(e, LeaseOver)}
     for event in events:
-        if isinstance(event, SentLate):
+        if isinstance(event, Ran) and event.stage == "did":
+            if event.at > over.get(event.host, math.inf) + TOUCH_S:
+                yield f"operation {event.op} of {event.actor} goes on after the lease of its host"
+        elif isinstance(event, SentLate):
             yield f"{event.host} sent {event.what} after its lease"
         elif _begins(event) is not None:
             assert isinstance(event, (Began, Ran))
@@ -288,6 +345,21 @@ def _may_drop(call: Called) -> bool:
     return call.mode == "nowait"
 
 
+def links(events: Sequence[Event]) -> Breaches:
+    """Replies and control frames need no credit, and an incarnation's links are its own."""
+    seen = {event.what: event for event in events if isinstance(event, Misled)}
+    for event in seen.values():
+        yield f"{event.what} at {event.at:.3f}"
+
+
+def durable(events: Sequence[Event]) -> Breaches:
+    """Who was spawned as durable has a spec, and who was stopped for good has none."""
+    for event in events:
+        if isinstance(event, Kept) and event.is_wanted is not event.has_spec:
+            said = "spawned" if event.is_wanted else "stopped"
+            yield f"{event.actor} is {said} at {event.at:.3f}, and its spec is not as it should be"
+
+
 def left(events: Sequence[Event]) -> Breaches:
     """Everything settles, and nothing stays behind."""
     for event in events:
@@ -296,8 +368,8 @@ def left(events: Sequence[Event]) -> Breaches:
 
 
 CHECKS: tuple[Callable[[Sequence[Event]], Breaches], ...] = (
-    two_owners, epochs, saves, leases, once, order, streams, counters, acknowledged_and_lost,
-    answers, left,
+    two_owners, displaced, burials, rejoins, epochs, saves, leases, once, order, streams, counters,
+    acknowledged_and_lost, durable, links, answers, left,
 )  # fmt: skip
 
 

@@ -100,6 +100,23 @@ class Freed(NamedTuple):
     host: str
 
 
+class Buried(NamedTuple):
+    """The registry took ``host`` for dead, and out of the view."""
+
+    at: float
+    host: str
+
+
+class Kept(NamedTuple):
+    """A durable actor was spawned, or stopped for good, and its caller knows: ``has_spec`` says
+    whether its spec is in the registry at this moment."""
+
+    at: float
+    actor: str
+    is_wanted: bool
+    has_spec: bool
+
+
 class LostData(NamedTuple):
     """The server came back with other data: what each actor's stored state is from now on."""
 
@@ -159,6 +176,13 @@ class Left(NamedTuple):
     what: str
 
 
+class Misled(NamedTuple):
+    """A link took what was meant for another, or held back what must not wait."""
+
+    at: float
+    what: str
+
+
 class Noted(NamedTuple):
     """What the world did to the cluster, for readers."""
 
@@ -167,8 +191,9 @@ class Noted(NamedTuple):
 
 
 Event = (
-    Began | Ended | Ran | Leased | LeaseOver | SentLate | Granted | Saved | Freed | LostData
-    | Called | Answered | Failed | Streamed | Read | Left | Noted
+    Began | Ended | Ran | Leased | LeaseOver | SentLate | Granted | Saved | Freed | Buried
+    | Kept | LostData
+    | Called | Answered | Failed | Streamed | Read | Left | Misled | Noted
 )  # fmt: skip
 
 

@@ -6,17 +6,20 @@ What is on its way from it arrives all the same.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, cast
 
 from tests.simulation.freezer import Freezer
-from wire.items import Item
+from wire.handshake import read_hello
+from wire.items import Envelope, Item, decode_batch, join_batch
 from wire.link_config import LinkConfig
+from wire.link_end import LinkEnd, Pipe
 from wire.links_memory import MemoryLinks, MemoryNetwork
 from wire.memory_wire import Event, Events
 from wire.ports import LinkHandler, Peer
+from wire.session import LinkSession
 
 #: Told of each item before it is queued: (host, item). It may freeze the host.
 OnSend = Callable[[str, Item], None]
@@ -63,30 +66,65 @@ class Gate:
         elif event.callback is not None:
             event.callback(*event.args)
 
-    def open(self) -> None:
-        """The host thaws: what was held back is due now, in its order."""
+    def open(self, *, at_once: bool) -> None:
+        """The host thaws: what was held back is due now, in its order. ``at_once``: before any
+        of the host's tasks hears that its time is over."""
         held, self._held = self._held, deque()
         for event in held:
-            self._events.call_later(0.0, event.fire)
+            if at_once:
+                event.fire()
+            else:
+                self._events.call_later(0.0, event.fire)
 
 
 class SimLinks(MemoryLinks):
-    """Links that tell the world what they are about to send."""
+    """Links that tell the world what they are about to send, and that are looked at closely."""
 
     on_send: OnSend
+    on_breach: Callable[[str], None]
+    happened: Counter[str]
 
     def send(self, peer: Peer, item: Item) -> bool:
         self.on_send(self.me.incarnation, item)
         return super().send(peer, item)
 
+    def admit(self, data: bytes, pipe: Pipe) -> LinkEnd:
+        end = super().admit(data, pipe)
+        meant = read_hello(data).target
+        if meant not in ("", self.me.incarnation):
+            self.on_breach(f"a link to {meant} is taken by {self.me.incarnation}")
+        return end
+
+    def flush(self, end: LinkEnd) -> None:
+        super().flush(end)
+        pipe, session = end.pipe, end.session
+        if pipe is not None and pipe.writable and session.backlog_items and not end.scheduled:
+            self.happened["envelopes waited for credit"] += 1
+            if any(type(item) is not Envelope for item in map(_item, _queued(session))):
+                self.on_breach(f"replies or control frames of {self.me.incarnation} wait")
+
+    def receive(self, end: LinkEnd, pipe: Pipe, data: bytes) -> None:
+        number = decode_batch(data).number
+        self.happened["batch arrived twice"] += 0 < number <= end.session.received
+        super().receive(end, pipe, data)
+
+    def _attach(self, end: LinkEnd, pipe: Pipe) -> None:
+        self.happened["link resumed"] += end.connects > 0
+        super()._attach(end, pipe)
+
 
 class SimNetwork(MemoryNetwork):
     """See the module."""
 
-    def __init__(self, rng: Random, freezer: Freezer, on_send: OnSend) -> None:
+    def __init__(
+        self, rng: Random, freezer: Freezer, on_send: OnSend, on_breach: Callable[[str], None],
+        happened: Counter[str],
+    ) -> None:  # fmt: skip
         super().__init__(rng)
         self._freezer = freezer
         self._on_send = on_send
+        self._on_breach = on_breach
+        self._happened = happened
         self._gates: dict[str, Gate] = {}  # by host
 
     def gate(self, host: str) -> Gate:
@@ -101,7 +139,8 @@ class SimNetwork(MemoryNetwork):
     ) -> MemoryLinks:
         loop = cast(Any, self.gate(me.host_id))
         links = SimLinks(self, me, cluster, handler, config or LinkConfig(), loop)
-        links.on_send = self._on_send
+        links.on_send, links.on_breach = self._on_send, self._on_breach
+        links.happened = self._happened
         self._hosts[me.address] = links
         return links
 
@@ -114,12 +153,22 @@ class SimNetwork(MemoryNetwork):
     def blocked(self, source: str, target: str) -> bool:
         return self._freezer.is_frozen(host_at(target)) or super().blocked(source, target)
 
-    def thawed(self, host: str) -> None:
-        """What waited for ``host`` is on its way again."""
-        self.gate(host).open()
+    def thawed(self, host: str, *, at_once: bool) -> None:
+        """What waited for ``host`` is on its way again; see Gate.open."""
+        self.gate(host).open(at_once=at_once)
         for wire in list(self.wires):
             if any(host_at(address) == host for address in wire.addresses):
                 wire.release()
+
+
+def _queued(session: LinkSession) -> Iterator[bytes]:
+    """The items that no batch has taken yet."""
+    yield from session._urgent
+    yield from session._envelopes
+
+
+def _item(data: bytes) -> Item:
+    return decode_batch(join_batch(1, 0, [data])).items[0]
 
 
 def host_at(address: str) -> str:

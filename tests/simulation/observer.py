@@ -93,7 +93,7 @@ _unpatched: list[tuple[Any, str, Any]] = []
 
 def observe(observer: Observer) -> None:
     """Let ``observer`` see all activations of this process, until ``stop_observing``."""
-    kill, release = Lifecycle.kill, Lifecycle._release
+    kill, release, end_durable = Lifecycle.kill, Lifecycle._release, Lifecycle._end_durable
 
     def set_phase(activation: Activation, phase: Phase) -> None:
         old = _slot.__get__(activation) if _has(activation) else phase
@@ -108,6 +108,10 @@ def observe(observer: Observer) -> None:
         observer.leaving(activation)
         await release(self, activation, **how)
 
+    async def seen_end_durable(self: Lifecycle, activation: Activation) -> None:
+        observer.leaving(activation)
+        await end_durable(self, activation)
+
     # Hosts of one view have one ring, and a coarser one does as well: both save most of the work.
     _patch(placement.ring, "VNODES", 64)
     _patch(actors.mover, "BATCH_BYTES_MAX", 300)  # so that offers come in many batches
@@ -115,6 +119,7 @@ def observe(observer: Observer) -> None:
     _patch(Activation, "phase", property(_slot.__get__, set_phase))
     _patch(Lifecycle, "kill", seen_kill)
     _patch(Lifecycle, "_release", seen_release)
+    _patch(Lifecycle, "_end_durable", seen_end_durable)
 
 
 def stop_observing() -> None:

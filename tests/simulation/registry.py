@@ -6,6 +6,7 @@ epochs, lets claims share a script) is as in placement.redis_registry.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from random import Random
 from typing import Any
@@ -26,13 +27,15 @@ class Road:
 
     def __init__(
         self, server: Server, events: Events, rng: Random, timeout_s: float,
-        on_ask: Callable[[str, str], None],
+        on_ask: Callable[[str, str], None], on_asked: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.server = server
         self.events = events
         self.rng = rng
         self.timeout_s = timeout_s
         self.on_ask = on_ask  # told (host, script) of each request before it leaves
+        self.on_asked = on_asked  # told the host when it has left
+        self.happened: Counter[str] = Counter()
         self.weather = Weather()
         self.registries: list[SimRegistry] = []
         server.published = self._publish
@@ -44,8 +47,11 @@ class Road:
     def draw(self, span: tuple[float, float]) -> float:
         return self.rng.uniform(*span)
 
-    def chance(self, chance: float) -> bool:
-        return chance > 0 and self.rng.random() < chance
+    def chance(self, chance: float, what: str = "") -> bool:
+        """Whether it happens; ``what``: counted under that name if it does."""
+        happens = chance > 0 and self.rng.random() < chance
+        self.happened[what] += happens
+        return happens
 
 
 class _Waiting:
@@ -54,6 +60,7 @@ class _Waiting:
     def __init__(self) -> None:
         self.done = trio.Event()
         self.reply: Reply | None = None
+        self.is_over = False  # it has given up, or has its answer
 
     def hear(self, reply: Reply) -> None:
         if self.reply is None:
@@ -125,6 +132,7 @@ class SimRegistry:
         self._gate.call_soon(self._send, request, waiting)
         with trio.move_on_after(self._road.timeout_s):
             await waiting.done.wait()
+        waiting.is_over = True
         if waiting.reply is None:
             raise RegistryUnavailable(f"{name}: no answer from the registry")
         return self._hear(waiting.reply)
@@ -132,22 +140,23 @@ class SimRegistry:
     def _send(self, request: Request, waiting: _Waiting) -> None:
         """The request leaves the host, and meets its fate."""
         road, weather = self._road, self._road.weather
-        if self.is_cut or road.chance(weather.asked_never):
+        road.on_asked(self._host)
+        if self.is_cut or road.chance(weather.asked_never, "request lost"):
             return
         if not road.server.is_up:
             refused = Reply(0, error=RegistryUnavailable("connection refused"))
             self._gate.call_later(road.draw(weather.answered_delay_s), waiting.hear, refused)
             return
         delay_s = road.draw(weather.asked_delay_s)
-        if road.chance(weather.asked_late):
+        if road.chance(weather.asked_late, "request late"):
             delay_s += road.timeout_s * road.rng.uniform(0.5, 4.0)
-        if road.chance(weather.asked_again):
+        if road.chance(weather.asked_again, "request again, much later"):
             later_s = delay_s + road.timeout_s * road.rng.uniform(0.0, 8.0)
             road.events.call_later(later_s, self._arrive, request, None)
-        if road.chance(weather.asked_twice) and request.name != "renew":
+        if request.name != "renew" and road.chance(weather.asked_twice, "request sent again"):
             road.events.call_later(delay_s, self._arrive, request, None)
             delay_s += road.draw(weather.asked_delay_s)
-        if road.chance(weather.broken):
+        if road.chance(weather.broken, "connection to the registry broken"):
             error = Reply(0, error=RegistryUnavailable("connection reset"))
             self._gate.call_later(road.draw((0.0, 2 * delay_s)), waiting.hear, error)
         road.events.call_later(delay_s, self._arrive, request, waiting)
@@ -158,7 +167,12 @@ class SimRegistry:
         if not road.server.is_up:
             return
         reply = road.server.run(request)
-        if waiting is not None and not self.is_cut and not road.chance(weather.unanswered):
+        road.happened["script ran after its client gave up"] += waiting is None or waiting.is_over
+        if (
+            waiting is not None
+            and not self.is_cut
+            and not road.chance(weather.unanswered, "reply lost")
+        ):
             self._gate.call_later(road.draw(weather.answered_delay_s), waiting.hear, reply)
 
     def _hear(self, reply: Reply) -> Any:
@@ -186,7 +200,7 @@ class SimRegistry:
     def hear_of_change(self, generation: int, version: int) -> None:
         """The server has published a change; it may be lost, or late."""
         road, weather = self._road, self._road.weather
-        if self.is_cut or road.chance(weather.unpublished):
+        if self.is_cut or road.chance(weather.unpublished, "publication lost"):
             return
         for callback in self._callbacks:
             delay_s = road.draw(weather.answered_delay_s)

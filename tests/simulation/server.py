@@ -19,7 +19,7 @@ import placement.memory as memory
 from placement.memory import MemoryRegistry, MemoryStore
 from placement.ports import Claim, RegistryError, RegistryUnavailable
 from placement.records import Claimed, Held, Location, Stored
-from tests.simulation.events import Event, Freed, Granted, LostData, Ops, Saved
+from tests.simulation.events import Buried, Event, Freed, Granted, LostData, Ops, Saved
 
 NOWHERE = Location("", 0)
 SNAPSHOTS_MAX = 20
@@ -81,6 +81,7 @@ class Server:
         store = self.store
         self._begin(request)
         locations, stored = dict(store.locations), dict(store.stored)
+        members = list(store.members)
         registry = MemoryRegistry(store)
         registry._generation = request.generation
         try:
@@ -94,6 +95,9 @@ class Server:
         for gone in store.claims.keys() - store.members.keys():
             del store.claims[gone]
         self._tell(request.name, locations, stored)
+        for gone in members if request.name == "bury" else ():
+            if gone not in store.members:
+                self._log(Buried(trio.current_time(), gone))
         return reply
 
     def _begin(self, request: Request) -> None:

@@ -6,7 +6,7 @@ elsewhere: the seed runner's storms (storm.py), or Hypothesis (machine.py).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -27,6 +27,7 @@ from tests.simulation.events import (
     Leased,
     LeaseOver,
     Left,
+    Misled,
     Noted,
     SentLate,
 )
@@ -74,11 +75,16 @@ class World:
         self.events = events
         self.nursery = nursery
         self.freezer = Freezer()
-        self.network = SimNetwork(self.rng, self.freezer, self._on_send)
+        self.happened: Counter[str] = Counter()
+        self.network = SimNetwork(
+            self.rng, self.freezer, self._on_send, self.broken_link, self.happened
+        )
         self.server = Server(self.log, kinds.ops_in)
         self.road = Road(
-            self.server, self.network._events, self.rng, sizes.lease_ttl_s / 6, self._on_ask
-        )
+            self.server, self.network._events, self.rng, sizes.lease_ttl_s / 6, self._on_ask,
+            self._on_asked,
+        )  # fmt: skip
+        self.road.happened = self.happened
         self.observer = Observer(self._log_of_host)
         self.weather = FAIR
         self.lives: dict[str, Life] = {}
@@ -93,7 +99,8 @@ class World:
         self._incarnations: dict[str, Iterator[int]] = defaultdict(lambda: count(1))
         self._lease_ends: dict[str, float] = {}
         self._dead: set[str] = set()
-        self._traps: dict[str, float] = {}  # host -> how long it freezes at its next send
+        #: host -> how long it freezes at its next send; whether only when a request has left
+        self._traps: dict[str, tuple[float, bool]] = {}
         self._freezes: dict[str, int] = defaultdict(int)
 
     # What is written down -----------------------------------------------------------------
@@ -118,6 +125,10 @@ class World:
         """Something happened that no check needs to look for."""
         self.log(Left(trio.current_time(), what))
 
+    def broken_link(self, what: str) -> None:
+        """A link does what none may do."""
+        self.log(Misled(trio.current_time(), what))
+
     def _on_send(self, host: str, item: Item) -> None:
         if isinstance(item, _LEASED_ITEMS):
             self._check_lease(host, type(item).__name__)
@@ -129,6 +140,11 @@ class World:
             self._check_lease(life.incarnation, script)
         if life is not None:
             self._spring(life.incarnation)
+
+    def _on_asked(self, name: str) -> None:
+        life = self.lives.get(name)
+        if life is not None:
+            self._spring(life.incarnation, has_left=True)
 
     def _check_lease(self, host: str, what: str) -> None:
         now = trio.current_time()
@@ -276,18 +292,26 @@ class World:
     def thaw(self, life: Life) -> None:
         if self.freezer.is_frozen(life.name):
             self.note(f"thaw {life.name}")
+            is_heard = self.rng.random() < 0.5
+            if is_heard:  # the replies that have come are heard before the deadlines that passed
+                self.network.thawed(life.name, at_once=True)
             self.freezer.thaw(life.name)
-            self.network.thawed(life.name)
+            if not is_heard:
+                self.network.thawed(life.name, at_once=False)
 
     def freeze_at_send(self, life: Life, seconds: float) -> None:
-        """Freeze between the check and the send: when it next sends or asks what needs a lease."""
-        self._traps[life.incarnation] = seconds
+        """Freeze between a check and its send, when it next sends or asks what needs a lease; or
+        between a request and its reply."""
+        self._traps[life.incarnation] = seconds, self.rng.random() < 0.5
 
-    def _spring(self, host: str) -> None:
-        seconds = self._traps.pop(host, None)
+    def _spring(self, host: str, *, has_left: bool = False) -> None:
         life = self.lives.get(host.partition("#")[0])
-        if seconds is not None and life is not None and life.incarnation == host:
-            self.freeze(life, seconds)
+        seconds, only_left = self._traps.get(host, (0.0, False))
+        if seconds and only_left is has_left:
+            del self._traps[host]
+            if life is not None and life.incarnation == host:
+                self.happened["frozen with a request out" if has_left else "frozen at a send"] += 1
+                self.freeze(life, seconds)
 
     # Network and registry -----------------------------------------------------------------
 
