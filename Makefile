@@ -53,8 +53,7 @@ test-full: $(READY) ## every count and bound that the suite knows; wants the mac
 	@ROOST_FULL=1 $(RUN) -m pytest -o faulthandler_timeout=1800 $(ARGS)
 
 # Rustic AI wants Python 3.13 and pins of its own, so it has an environment of its own.
-PYTHON313 ?= $(firstword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.13.*/bin/python3) \
-  $(shell command -v python3.13 2>/dev/null))
+PYTHON313 ?= $(shell .ci/python3.13)
 RUSTIC_VENV ?= .venv-rustic
 
 .PHONY: test-rustic

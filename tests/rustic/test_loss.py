@@ -86,7 +86,7 @@ def _lives(pid: int) -> bool:
 
 def test_a_hosts_shutdown_ends_agents_that_ignore_everything():
     count, deaf = (60, 10) if FULL else (10, 3)
-    drain_s = 10.0
+    drain_s = 10.0 if FULL else 4.0
     with rustic_cluster(1, DRAIN_TIMEOUT=f"{drain_s:g}", MAX_PROCESSES="70") as cluster:
         guild = cluster.guild()
         for n in range(count):

@@ -88,6 +88,12 @@ def test_a_python_that_will_not_do_is_named(tmp_path):
     assert "/no/such/python" in result.stderr.splitlines()[0]
 
 
+def test_without_python_3_13_the_tests_of_rustic_ai_fail_and_say_what_to_set():
+    result = make("test-rustic", "PYTHON313=")
+    assert result.returncode != 0
+    assert "set PYTHON313=" in result.stderr
+
+
 def test_the_run_of_ci_is_executable():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
