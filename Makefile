@@ -103,5 +103,7 @@ lock: ## pin and hash the requirements anew (needs uv)
 	  --custom-compile-command "make lock" $(ARGS) --extra rustic-dev pyproject.toml -o requirements/rustic.txt
 
 .PHONY: clean
-clean: ## remove the environment and every cache
-	@rm -rf $(VENV) $(RUSTIC_VENV) .venv-k8s-schemas .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+clean: ## remove every environment made here, and every cache
+	@for made in $(VENV) $(RUSTIC_VENV); do test ! -e $$made/.made-by-make || rm -rf $$made; done
+	@rm -rf .venv .venv-rustic .venv-k8s-schemas .venv-peers *.egg-info build dist \
+	  .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

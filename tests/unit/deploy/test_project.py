@@ -2,12 +2,16 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from bench.peers import venvs
+from tests.k8s import schemas
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -80,6 +84,18 @@ def test_make_replaces_no_environment_that_it_did_not_make(tmp_path):
     assert result.returncode != 0
     assert "set VENV" in result.stderr
     assert (tmp_path / "precious").exists()
+
+
+def test_clean_removes_every_environment_made_here_and_none_made_by_others(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    made = [".venv", ".venv-rustic", schemas.FOLDER.name, venvs.FOLDER.name, "mine"]
+    for name in (*made, "precious"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine/.made-by-make").touch()
+    for venv in ("mine", "precious"):
+        done = subprocess.run(["make", "-C", tmp_path, "clean", f"VENV={venv}"], check=False)
+        assert done.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "precious"}
 
 
 def test_a_python_that_will_not_do_is_named(tmp_path):
