@@ -20,6 +20,9 @@ class Verdict(Enum):
     UNKNOWN = auto()  # refuse it: the sender must open a new stream
 
 
+_ACCEPT = Verdict.ACCEPT
+
+
 class Incoming:
     """One sender's stream, as the receiver remembers it."""
 
@@ -45,11 +48,11 @@ class Inbox:
         """What the number says. Changes nothing."""
         stream = self.streams.get(key)
         if stream is None:
-            return Verdict.ACCEPT if seq == 0 else Verdict.UNKNOWN
+            return _ACCEPT if seq == 0 else Verdict.UNKNOWN
         if attempt <= stream.told:
             return Verdict.TOLD
         if seq == stream.expected:
-            return Verdict.ACCEPT
+            return _ACCEPT
         return Verdict.DUPLICATE if seq < stream.expected else Verdict.GAP
 
     def accept(self, key: StreamKey, now: float, streams_max: int) -> Incoming:

@@ -216,8 +216,10 @@ class RemoteInCall(InCall):
         self.router.answer(self.incarnation, item)
 
     def _end(self) -> None:
-        super()._end()
-        self.router.forget_incoming(self)
+        self.done = True
+        if self.tick:
+            self.router.wheel.discard(self)
+        self.router.receiver.forget(self)
 
     def _reply(self, content: int, payload: bytes) -> None:
         if self.call:

@@ -36,11 +36,14 @@ from wire.items import (
     Reply,
     Resume,
 )
+from wire.ports import Peer
 
 if TYPE_CHECKING:
     from actors.router import Router
 
 REDIRECTS_AT_ONCE = 2
+_TELL = Mode.TELL
+
 BACKOFF_S = 0.01
 BACKOFF_MAX_S = 0.5
 FULL_RETRY_S = 1.0
@@ -87,22 +90,30 @@ class Outgoing:
         if call.nowait and len(box.waiting) + len(box.flight) >= box.window:
             call.failed(self._router.full(call))
             return
-        call.entry = box.push(call)
         call.local = None
+        if box.has_room() and self.may_send(box.incarnation):
+            self.transmit_now(box, call)
+            return
+        call.entry = box.push(call)
         if box.state is not State.ROUTING:
             self._pump(box)
         elif len(box.waiting) == 1:
             self._route(box, incarnation)
 
     def transmit_now(self, box: Outbox, call: Call) -> None:
-        """Like ``push``, for a box that has room and whose link is clear."""
+        """Like ``push``, for a box that has room and whose host may be sent to."""
         call.entry = entry = box.push_out(call)
-        if not self._router.transmit(box.incarnation, self._envelope(box, entry)):
+        envelope = self._envelope(box, entry, call.began)
+        if not self._router.transmit(box.incarnation, envelope):
             self._blocked[box.incarnation] = {box: None}
 
-    def is_clear(self, incarnation: str) -> bool:
-        """Whether the link to that host takes envelopes now."""
-        return incarnation not in self._blocked and self._router.is_live(incarnation)
+    def may_send(self, incarnation: str) -> bool:
+        """Whether envelopes may go to that host now."""
+        return (
+            incarnation not in self._blocked
+            and self._router.is_live(incarnation)
+            and self._router.system.is_serving()
+        )
 
     def _new_outbox(self, sender: Sender, target: ActorId) -> Outbox:
         self._last_id += 1
@@ -135,11 +146,12 @@ class Outgoing:
                 self._blocked[incarnation] = {box: None}
                 return
 
-    def _envelope(self, box: Outbox, entry: Entry) -> Envelope:
+    def _envelope(self, box: Outbox, entry: Entry, now: float = -1.0) -> Envelope:
+        """``now``: the time of the wheel, if that is known."""
         call = entry.call
         if call is None:
             return _empty(box, entry)
-        if call.mode == Mode.TELL:
+        if call.mode is _TELL:
             call.accepted()
         elif not call.id:
             self._last_call += 1
@@ -147,7 +159,9 @@ class Outgoing:
             self.calls[call.id] = call
         budget_ms = -1
         if call.expires_at != math.inf and call.tick and not call.start_only:
-            budget_ms = max(0, int((call.expires_at - self._router.system.now()) * 1000))
+            if now < 0:
+                now = self._router.system.now()
+            budget_ms = max(0, int((call.expires_at - now) * 1000))
         return Envelope(
             box.id, entry.seq, box.attempt, call.id, call.target.kind, call.target.key,
             call.method, call.mode, call.content, call.payload, budget_ms, call.chain,
@@ -241,7 +255,7 @@ class Outgoing:
 
     # Answers ------------------------------------------------------------------------------
 
-    def on_reply(self, reply: Reply) -> None:
+    def on_reply(self, peer: Peer, reply: Reply) -> None:
         call = self.calls.pop(reply.call, None)
         if call is not None:
             self._confirm(call)
@@ -285,11 +299,12 @@ class Outgoing:
             self._accept(box, accepted.seq)
 
     def _accept(self, box: Outbox, seq: int) -> None:
-        for entry in box.accept(seq):
-            if entry.call is not None:
-                if entry.call.mode == Mode.STREAM:
-                    entry.call.accepted()
-                self._router.ways.learn(box.target, box.incarnation)
+        taken = box.accept(seq)
+        for entry in taken:
+            if entry.call is not None and entry.call.mode is Mode.STREAM:
+                entry.call.accepted()
+        if taken:
+            self._router.ways.learn(box.target, box.incarnation)
         if box.waiting:
             self._pump(box)
 

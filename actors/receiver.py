@@ -31,6 +31,9 @@ ACK_EVERY_S = 0.02
 IDLE_STREAM_S = 300.0
 
 
+_ACCEPT = Verdict.ACCEPT
+
+
 class Receiver:
     """What other hosts' messages meet on this one."""
 
@@ -56,25 +59,22 @@ class Receiver:
             inbox = activation.inbox = Inbox()
         key = (peer.incarnation, envelope.stream)
         verdict = inbox.judge(key, envelope.seq, envelope.attempt)
-        if verdict is not Verdict.ACCEPT:
+        if verdict is not _ACCEPT:
             self._not_next(activation, key, envelope, verdict)
             return
         refusal = activation.refusal(envelope.method) if envelope.method else None
         if refusal is not None:
             self._refuse(activation, key, envelope, refusal)
             return
-        stream = inbox.accept(key, system.now(), system.config.streams_max)
+        now = self._router.now
+        stream = inbox.accept(key, now, system.config.streams_max)
         if envelope.method:
-            activation.admit(self._in_call(peer, activation, envelope))
+            expires_at = now + envelope.budget_ms / 1000 if envelope.budget_ms >= 0 else math.inf
+            call = RemoteInCall(self._router, peer.incarnation, activation, envelope, expires_at)
+            if call.call:
+                self.remember(call)
+            activation.admit(call)
         self._note(activation, key, stream)
-
-    def _in_call(self, peer: Peer, activation: Activation, envelope: Envelope) -> RemoteInCall:
-        expires_at = math.inf
-        if envelope.budget_ms >= 0:
-            expires_at = self._router.system.now() + envelope.budget_ms / 1000
-        call = RemoteInCall(self._router, peer.incarnation, activation, envelope, expires_at)
-        self.remember(call)
-        return call
 
     def remember(self, call: RemoteInCall) -> None:
         """Let cancels, grants and the deadline reach it; one that is cancelled already is done."""

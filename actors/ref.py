@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 _ASK, _TELL = Mode.ASK, Mode.TELL
+_MSGPACK = Content.MSGPACK
+_NEVER = math.inf
 
 #: A tell that need not wait takes a few microseconds; yielding each time would cost more.
 TELLS_PER_CHECKPOINT = 32
@@ -149,7 +151,7 @@ class _Bound:
 
     def _make(self, make: Callable[..., Call], mode: Mode, payload: bytes) -> Any:
         call = prepare(
-            self.system, make, self.id, self.spec.name, mode, Content.MSGPACK, payload,
+            self.system, make, self.id, self.spec.name, mode, _MSGPACK, payload,
             self.timeout_s, self.headers,
         )  # fmt: skip
         if self.spec.idempotent:
@@ -170,8 +172,17 @@ class BoundAsk(_Bound):
 
     async def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call itself, inside the interceptors."""
-        call: WaitingCall = self._make(WaitingCall, _ASK, self._payload(args, kwargs))
-        self.system.router.submit(call)
+        system, spec = self.system, self.spec
+        payload = spec.signature.encode(args, kwargs)
+        if len(payload) > system.config.payload_bytes_max:
+            check_size(system, spec.signature.where, payload)
+        call: WaitingCall = prepare(
+            system, WaitingCall, self.id, spec.name, _ASK, _MSGPACK, payload, self.timeout_s,
+            self.headers,
+        )  # fmt: skip
+        if spec.idempotent:
+            call.idempotent = True
+        system.router.submit(call)
         if call.done:
             await trio.lowlevel.checkpoint()
         else:
@@ -179,9 +190,9 @@ class BoundAsk(_Bound):
         if call.error is not None:
             raise call.error
         try:
-            return self.spec.signature.result.decode(call.result_content, call.result_payload)
+            return spec.signature.result.decode(call.result_content, call.result_payload)
         except (ValueError, RecursionError) as exc:
-            raise _wrong(f"{self.spec.signature.where}: wrong result", exc) from exc
+            raise _wrong(f"{spec.signature.where}: wrong result", exc) from exc
 
     async def tell(self, *args: Any, **kwargs: Any) -> None:
         """See actors.handlers.Method.tell."""
@@ -310,7 +321,7 @@ def prepare(
     current = CURRENT.get()
     sender: Sender = system.root
     chain: tuple[str, ...] = ()
-    expires_at = math.inf
+    expires_at = _NEVER
     now = 0.0
     if timeout_s is not None or mode is not _TELL:
         now = system.now()
@@ -328,6 +339,6 @@ def prepare(
     call = make(router, sender, target, method, mode, content, payload, expires_at, chain, headers)
     if mode is _ASK:
         call.began = now
-    if expires_at != math.inf:
+    if expires_at != _NEVER:
         router.wheel.add(call, expires_at)
     return call

@@ -15,7 +15,7 @@ import trio
 from actors.activation import Activation
 from actors.calls import Call, Sender
 from actors.deadlines import DeadlineWheel
-from actors.incoming import CURRENT, LocalInCall, LocalTell, RemoteInCall
+from actors.incoming import CURRENT, LocalInCall, LocalTell
 from actors.outgoing import Outgoing
 from actors.peers import PeerRequests
 from actors.receiver import Receiver
@@ -58,6 +58,7 @@ class Router:
     def __init__(self, system: System) -> None:
         self.system = system
         self.wheel = DeadlineWheel()
+        self.now = 0.0  # when the items came that are dealt with now
         self.told = 0  # tells that did not have to wait
         self.links: Links | None = None
         self.ways = Ways(system.config.locations_max, self.is_live)
@@ -72,7 +73,7 @@ class Router:
         self.requests.register("goodbye", self._goodbye)
         self._on: dict[type, Callable[[Peer, Any], None]] = {
             Envelope: self.receiver.on_envelope,
-            Reply: lambda peer, item: self.outgoing.on_reply(item),
+            Reply: self.outgoing.on_reply,
             Failure: lambda peer, item: self.outgoing.on_failure(item),
             Accepted: lambda peer, item: self.outgoing.on_accepted(item),
             Refused: lambda peer, item: self.outgoing.on_refused(item, peer.incarnation),
@@ -94,11 +95,16 @@ class Router:
             call.failed(Unavailable(f"{call.target}.{call.method}: this host serves nothing now"))
             return
         outs = call.sender.outs
-        if outs is not None and (box := outs.get(call.target)) is not None and not box.is_idle:
-            self.outgoing.push(call)  # behind what it has sent before
-            return
+        box = outs.get(call.target) if outs is not None else None
         activation = self.system.activations.get(call.target)
-        if activation is None or activation.is_closing:
+        if box is not None and (activation is None or not box.is_idle):
+            if box.has_room() and self.outgoing.may_send(box.incarnation):
+                self.outgoing.transmit_now(box, call)
+            elif not box.is_idle:
+                self.outgoing.push(call)  # behind what it has sent before
+            else:
+                self._start_or_send(call)
+        elif activation is None or activation.is_closing:
             self._start_or_send(call)
         else:
             activation.offer_local(call)
@@ -114,7 +120,7 @@ class Router:
         box = sender.outs.get(target) if sender.outs is not None else None
         activation = self.system.activations.get(target)
         if box is not None and (activation is None or not box.is_idle):
-            if not (box.has_room() and self.outgoing.is_clear(box.incarnation)):
+            if not (box.has_room() and self.outgoing.may_send(box.incarnation)):
                 return False
             call = self._tell(sender, target, method, payload, headers)
             self.outgoing.transmit_now(box, call)
@@ -248,6 +254,7 @@ class Router:
         if peer.incarnation not in self._peers:
             self._peers[peer.incarnation] = peer
         on = self._on
+        self.now = self.system.now()
         for item in items:
             try:
                 on[type(item)](peer, item)
@@ -300,9 +307,6 @@ class Router:
         self.requests.lost(incarnation)
 
     # For the parts ------------------------------------------------------------------------
-
-    def forget_incoming(self, call: RemoteInCall) -> None:
-        self.receiver.forget(call)
 
     def resume_blocked(self, activation: Activation) -> None:
         self.receiver.resume_blocked(activation)

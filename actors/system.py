@@ -266,7 +266,10 @@ class System:
 
     def is_serving(self) -> bool:
         """Whether this host may act: it has joined, and holds its lease."""
-        return self.serving and (self.membership is None or self.membership.is_held())
+        if not self.serving or self.membership is None:
+            return self.serving
+        keeper = self.membership.keeper
+        return keeper is not None and keeper.is_held()
 
     def is_ready(self) -> bool:
         """Whether this host takes new actors; one that drains does not."""

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Event, Lock, Thread
 
 from placement.lease import NEVER_S, Lease, LeaseTerms
@@ -24,9 +25,9 @@ EXIT_LEASE_LOST = 70
 _CLOCK_ID = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def boottime_s() -> float:
-    """Seconds since boot, suspension included: the clock on which leases are counted."""
-    return time.clock_gettime(_CLOCK_ID)
+#: Seconds since boot, suspension included: the clock on which leases are counted. Read at each
+#: step of each call, so it is not a function of Python's.
+boottime_s: Clock = partial(time.clock_gettime, _CLOCK_ID)
 
 
 def exit_at_once() -> None:

@@ -45,6 +45,9 @@ class Lane:
         self._transport = stream._transport
         self._h2 = stream._h2_connection
         self._h2_stream = self._h2.streams[stream.id]
+        if self._transport.get_extra_info("sslcontext") is None:
+            # What is written leaves now, and not at the end of the loop's turn.
+            self._transport.set_write_buffer_limits(high=0)
         self._tail = b"\0\0" + stream.id.to_bytes(4, "big")  # type DATA, no flags, stream id
         self._inbox = _Inbox(stream, on_batch)
         self._incoming = self._h2.incoming_buffer

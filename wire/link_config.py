@@ -22,6 +22,9 @@ class LinkConfig:
     #: One frame holds at most so many items, and bytes unless a single item is larger.
     batch_items_max: int = 512
     batch_bytes_max: int = 256 << 10
+    #: So many items leave at once, though more may follow in the same turn of the loop: the other
+    #: side works on them meanwhile. More: fewer system calls; less: more that overlaps.
+    early_items: int = 24
     #: Envelopes queued for one peer at which ``send`` says that there is no room.
     room_bytes: int = 8 << 20
     room_items: int = 65_536

@@ -37,6 +37,7 @@ class LinkCore(Links, ABC):
         self._handler = handler
         self._loop = loop
         self._call_soon = loop.call_soon
+        self._early_items = config.early_items
         self._ends: dict[str, Ends] = {}
         self._accepted = 0
         self._unsent: dict[str, frozenset[tuple[int, int]]] = {}
@@ -62,11 +63,13 @@ class LinkCore(Links, ABC):
         elif end is None:
             end = self._open(ends)
         session = end.session
-        session.push(item)
+        count = session.push(item)
         if not end.scheduled:
             end.scheduled = True
             self._call_soon(self.flush, end)
-        if session.has_room:
+        elif count >= self._early_items:
+            self._write_early(end)
+        if type(item) is not Envelope or session.has_room:
             return True
         end.starved = True
         return False
@@ -206,6 +209,14 @@ class LinkCore(Links, ABC):
         if end.starved and session.has_ample_room:
             end.starved = False
             self._handler.on_room(end.peer)
+
+    def _write_early(self, end: LinkEnd) -> None:
+        """Part of what waits, ahead of the flush that is on its way and does all the rest."""
+        pipe = end.pipe
+        if pipe is not None and pipe.writable:
+            batch = end.session.take()
+            if batch is not None:
+                self._write(end, pipe, batch)
 
     def broken(self, end: LinkEnd, pipe: Pipe, reason: str) -> None:
         """The connection is gone, the session is not: it waits to be resumed."""

@@ -59,8 +59,11 @@ class LinkSession:
         self._owed = 0  # batches received since then
         self._owed_bytes = 0
 
-    def push(self, item: Item) -> None:
-        """Queue ``item``. Raises InvalidArgument when it alone exceeds ``item_bytes_max``."""
+    def push(self, item: Item) -> int:
+        """Queue ``item``; returns how many of its class wait now.
+
+        Raises InvalidArgument when it alone exceeds ``item_bytes_max``.
+        """
         data = encode_item(item)
         size = len(data)
         if size > self._item_bytes_max:
@@ -72,8 +75,9 @@ class LinkSession:
         if type(item) is Envelope:
             self._envelope_bytes += size
             self._envelopes.append(data)
-        else:
-            self._urgent.append(data)
+            return len(self._envelopes)
+        self._urgent.append(data)
+        return len(self._urgent)
 
     @property
     def has_room(self) -> bool:

@@ -29,6 +29,9 @@ ME = Peer("me", "me-1", "10.0.0.1:1")
 THEM = Peer("them", "them-1", "10.0.0.2:1")
 
 
+EARLY_ITEMS = LinkConfig().early_items
+
+
 class Timer:
     def __init__(self, call: Callable[[], None]) -> None:
         self.call = call
@@ -148,11 +151,34 @@ def test_many_sends_make_one_batch() -> None:
     links = Links()
     links.send(THEM, Goaway("x"))
     _, pipe = links.dial()
-    for number in range(100):
+    for number in range(EARLY_ITEMS - 1):
         links.send(THEM, call(number))
     assert len(pipe.written) == 1
     links.loop.turn()
-    assert [len(written.items) for written in pipe.written] == [1, 100]
+    assert [len(written.items) for written in pipe.written] == [1, EARLY_ITEMS - 1]
+
+
+def test_of_very_many_sends_the_first_leave_before_the_last_are_made() -> None:
+    links = Links()
+    links.send(THEM, Goaway("x"))
+    _, pipe = links.dial()
+    for number in range(2 * EARLY_ITEMS + 1):
+        links.send(THEM, call(number))
+    assert [len(written.items) for written in pipe.written] == [1, EARLY_ITEMS, EARLY_ITEMS]
+    links.loop.turn()
+    numbers = [item.call for written in pipe.written[1:] for item in written.items]
+    assert numbers == list(range(2 * EARLY_ITEMS + 1))
+
+
+def test_nothing_leaves_early_where_the_pipe_takes_nothing() -> None:
+    links = Links()
+    links.send(THEM, Goaway("x"))
+    _, pipe = links.dial()
+    pipe.writable = False
+    for number in range(2 * EARLY_ITEMS):
+        links.send(THEM, call(number))
+    links.loop.turn()
+    assert len(pipe.written) == 1
 
 
 def test_an_acknowledgement_rides_on_the_answer_or_goes_alone_after_its_delay() -> None:
@@ -200,8 +226,10 @@ def test_a_large_backlog_leaves_the_loop_its_turns() -> None:
     links = Links()
     links.send(THEM, call(0))
     _, pipe = links.dial()
+    pipe.writable = False
     for number in range(1, 512 * 10):
         links.send(THEM, call(number))
+    pipe.writable = True
     links.loop.soon.pop(0)()
     assert 0 < len(pipe.written) < 10
     links.loop.turn()
