@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -15,6 +17,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 import pytest
+from grpclib.client import Channel
 
 from deploy import embedded
 from tests.integration.shell import ROOT, environment, started, wait_until
@@ -151,6 +154,34 @@ def test_an_agent_can_be_created_again_after_its_stop(cluster):
         cluster.create("again", at=1)
         assert cluster.stop("again", at=2).success
     assert refused(cluster.stop, "again")[0] is Status.NOT_FOUND
+
+
+def test_stubs_that_grpclib_makes_from_the_proto_work_unchanged(cluster, tmp_path, monkeypatch):
+    subprocess.run(
+        [
+            sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO.parent}",
+            f"--plugin={Path(sys.executable).with_name('protoc-gen-grpclib_python')}",
+            f"--grpclib_python_out={tmp_path}", str(PROTO),
+        ],
+        check=True,
+    )  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path)
+    stubs, pb = importlib.import_module("agent_host_grpc"), cluster.pb
+
+    async def life() -> list[bool]:
+        host, port = cluster.addresses[0].split(":")
+        channel = Channel(host, int(port))
+        agents = stubs.AgentHostServiceStub(channel)
+        spec = {"agent_spec": SPEC.encode(), "guild_spec": GUILD.encode()}
+        made = await agents.CreateAgent(pb.CreateAgentRequest(**spec))
+        info = await agents.GetAgentInfo(pb.GetAgentInfoRequest(agent_id=made.agent_id))
+        listed = await agents.ListAgents(pb.ListAgentsRequest())
+        health = await agents.Health(pb.HealthRequest())
+        stopped = await agents.StopAgent(pb.StopAgentRequest(agent_id=made.agent_id))
+        channel.close()
+        return [made.success, info.is_alive, info in listed.agents, health.healthy, stopped.success]
+
+    assert asyncio.run(life()) == [True] * 5
 
 
 SPEC = json.dumps({"id": "x", "class_name": "Counter"})

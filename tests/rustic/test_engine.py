@@ -1,4 +1,4 @@
-"""RoostExecutionEngine: the six methods, from wherever they are called, and bad input."""
+"""RoostExecutionEngine: the six methods, from wherever they are called."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trio
-from rustic_ai.core.guild.execution.execution_engine import ExecutionEngine
-from rustic_ai.core.utils.class_utils import get_execution_class
+from rustic_ai.core.guild.builders import GuildBuilder
 
 from deploy.rustic import RoostExecutionEngine
 from tests.rustic.agents import Counter, Launcher, Raises, spec_of
 from tests.rustic.conftest import children_of, rustic_cluster, wait_for
 from tests.rustic.probe import probe_of
 from wire.errors import InvalidArgument, NoCapacity
+
+ENGINE = "deploy.rustic.RoostExecutionEngine"
 
 
 def engine_of(guild) -> RoostExecutionEngine:
@@ -33,9 +34,21 @@ def guild(three_hosts):
     guild.shutdown()
 
 
-def test_the_engine_is_what_a_guilds_configuration_names():
-    assert get_execution_class("deploy.rustic.RoostExecutionEngine") is RoostExecutionEngine
-    assert issubclass(RoostExecutionEngine, ExecutionEngine)
+@pytest.mark.parametrize("by", ["environment", "property"])
+def test_one_setting_names_the_engine(three_hosts, monkeypatch, by):
+    builder = GuildBuilder(f"by-{by}", "g", "g").add_agent_spec(spec_of(Counter, "c"))
+    messaging = three_hosts.messaging()
+    builder.set_messaging(
+        messaging.backend_module, messaging.backend_class, messaging.backend_config
+    )
+    if by == "environment":
+        monkeypatch.setenv("RUSTIC_AI_EXECUTION_ENGINE", ENGINE)
+    else:
+        builder.set_property("execution_engine", ENGINE)
+    guild = builder.launch("org")
+    assert isinstance(guild._get_execution_engine(), RoostExecutionEngine)
+    assert engine_of(three_hosts.guild(guild.id)).is_agent_running(guild.id, "c")
+    guild.shutdown()
 
 
 def test_full_specs_are_found_by_guild_and_by_name(guild, three_hosts):
