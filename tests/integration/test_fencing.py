@@ -53,6 +53,9 @@ class Load:
         except (NotDelivered, actors.DeadlineExceeded, actors.Unavailable):
             self.undelivered += 1
             self.unknown[key] += 1  # a deadline may have passed while it ran
+        except trio.Cancelled:
+            self.unknown[key] += 1  # the load ends; this one may have run
+            raise
         else:
             self.acknowledged[key] += 1
             if total <= self.last[key]:
