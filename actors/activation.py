@@ -199,7 +199,7 @@ class Activation(Sender):
         if self.queue is None:
             self.queue = deque()
         self.queue.append(call)
-        if self.epoch:
+        if self.epoch and call.mode != _ASK:  # an ask hears of its end alone
             call.is_admitted()
         self.dispatch()
 
@@ -328,13 +328,14 @@ class Activation(Sender):
         Messages start in their order. Only a reentrant one may overtake others, and only those
         that wait for a turn to end.
         """
-        if not self.queue or not self.system.is_serving():
+        queue = self.queue
+        if not queue or not self.system.is_serving():
             return None
         is_active = self.phase is _ACTIVE
         if is_active and len(self.active) < self.kind.max_concurrency:
-            return self._first_waiting(self.queue)
+            return self._first_waiting(queue)
         if is_active or self._finishes_calls():
-            return self._first_overtaker(self.queue)
+            return self._first_overtaker(queue)
         return None
 
     def _first_waiting(self, queue: deque[InCall]) -> InCall | None:
@@ -358,7 +359,10 @@ class Activation(Sender):
         return None
 
     async def turn(self, call: InCall) -> None:
-        """Run one message's handler and answer its caller. Raises nothing but cancellation."""
+        """Run one message's handler and answer its caller. Raises nothing but cancellation.
+
+        The message stays the task's CURRENT one, until its next turn or the worker's end of it.
+        """
         call.running = True
         self.active.append(call)
         CURRENT.set(call)
@@ -384,7 +388,6 @@ class Activation(Sender):
         finally:
             call.running = False
             self.active.remove(call)
-            CURRENT.set(None)
 
     def _raised(self, call: InCall, exc: Exception) -> None:
         if call.mode == Mode.TELL:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from actors.resume import GO_ON
 from wire.errors import DeadlineExceeded, MailboxFull, NotDelivered, OutcomeUnknown, RoostError
 from wire.ids import ActorId
 from wire.items import Content, Mode
@@ -131,7 +132,7 @@ class TaskCall(Call):
     def _wake(self) -> None:
         if self._task is not None:
             task, self._task = self._task, None
-            trio.lowlevel.reschedule(task)
+            trio.lowlevel.reschedule(task, GO_ON)
 
     def park(self) -> Awaitable[Any]:
         """Wait for news: what it returns must be awaited at once."""

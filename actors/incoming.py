@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from actors.resume import GO_ON
 from wire.errors import DeadlineExceeded, NotDelivered, RoostError
 from wire.items import Chunk, Content, Envelope, Failure, Item, Mode, Reply
 
@@ -72,7 +73,7 @@ class InCall:
         self.credit += items
         if self.task is not None:
             task, self.task = self.task, None
-            trio.lowlevel.reschedule(task)
+            trio.lowlevel.reschedule(task, GO_ON)
 
     async def wait_credit(self) -> None:
         """Wait until the consumer can take an item."""
@@ -219,7 +220,8 @@ class RemoteInCall(InCall):
         self.done = True
         if self.tick:
             self.router.wheel.discard(self)
-        self.router.receiver.forget(self)
+        if self.call:
+            self.router.receiver.forget(self)
 
     def _reply(self, content: int, payload: bytes) -> None:
         if self.call:

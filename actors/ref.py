@@ -196,11 +196,12 @@ class BoundAsk(_Bound):
 
     async def tell(self, *args: Any, **kwargs: Any) -> None:
         """See actors.handlers.Method.tell."""
-        router = self.system.router
-        payload = self._payload(args, kwargs)
-        if self.timeout_s is None and router.tell_now(
-            self.id, self.spec.name, payload, self.headers
-        ):
+        system, spec = self.system, self.spec
+        router = system.router
+        payload = spec.signature.encode(args, kwargs)
+        if len(payload) > system.config.payload_bytes_max:
+            check_size(system, spec.signature.where, payload)
+        if self.timeout_s is None and router.tell_now(self.id, spec.name, payload, self.headers):
             if router.told % TELLS_PER_CHECKPOINT == 0:
                 await trio.lowlevel.checkpoint()
             return

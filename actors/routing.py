@@ -60,6 +60,8 @@ class Ways:
 
     def learn(self, target: ActorId, incarnation: str) -> None:
         """``target`` was heard of at ``incarnation``."""
+        if self._known.get(target) == incarnation:
+            return
         if len(self._known) >= self._most and target not in self._known:
             del self._known[next(iter(self._known))]
         self._known[target] = incarnation

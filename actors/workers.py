@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from actors.incoming import CURRENT
+from actors.resume import GO_ON
+
 if TYPE_CHECKING:
     from actors.activation import Activation
     from actors.incoming import InCall
@@ -52,7 +55,7 @@ class WorkerPool:
             worker = self._idle.pop()
             worker.activation = activation
             assert worker.task is not None
-            trio.lowlevel.reschedule(worker.task)
+            trio.lowlevel.reschedule(worker.task, GO_ON)
             return worker
         worker = Worker(activation)
         self._nursery.start_soon(self._loop, worker, name="roost worker")
@@ -85,6 +88,7 @@ class WorkerPool:
                         await trio.lowlevel.cancel_shielded_checkpoint()
             finally:
                 worker.activation = None
+                CURRENT.set(None)
                 activation.turns_done()
 
     async def _park(self, worker: Worker) -> None:
