@@ -98,6 +98,11 @@ class Membership:
         """Whether this host may act."""
         return self.keeper is not None and self.keeper.is_held()
 
+    def expects_hosts(self) -> bool:
+        """Whether a lease has not passed yet since a new generation began, so that hosts may live
+        that have not joined it."""
+        return self._generations.holds_claims
+
     def lease_margin_s(self) -> float:
         """Time left until the lease ends; 0 without one."""
         if self.keeper is None or not self.keeper.is_held():

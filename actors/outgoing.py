@@ -216,6 +216,8 @@ class Outgoing:
                 self._open(box, chosen.incarnation)
             case Member():
                 self._retry_later(box)  # it takes its leave, and soon the view will say so
+            case Unroutable.UNKNOWN_KIND | Unroutable.NO_HOST if router.system.expects_hosts():
+                self._retry_later(box)
             case Unroutable.UNKNOWN_KIND:
                 what = (
                     f"kind {box.target.kind!r} ({box.target}) is known to no host of the cluster: "

@@ -276,6 +276,10 @@ class System:
         mine = self.members.get(self.me.incarnation)
         return self.is_serving() and (mine is None or mine.state is not MemberState.DRAINING)
 
+    def expects_hosts(self) -> bool:
+        """Whether hosts may live that the view does not know yet: a new generation has begun."""
+        return self.membership is not None and self.membership.expects_hosts()
+
     async def catch_up(self, incarnations: Iterable[str]) -> None:
         """Refresh the view if it does not know one of those that the registry named."""
         if self.membership is not None:
