@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from bench.peers.venvs import HERE, lock, python_of
+from bench.peers.venvs import HERE, lock, python_of, version_of
 from bench.peers.workloads import MARK, WORKLOADS
 from bench.plot import Bar
 from bench.report import Figure, Report, arguments, finish
@@ -147,6 +148,12 @@ class Compared(NamedTuple):
         )  # fmt: skip
         return f"| {' | '.join(cells)} |"
 
+    @property
+    def cell(self) -> str:
+        """The peer's figure, and how many times as fast Roost is."""
+        times = 1 / self.ratio if self.ours.better == "less" else self.ratio
+        return f"{self.theirs.median:,.0f} ({times:,.3g})"
+
     def bar(self, peers: Sequence[str]) -> Bar:
         """How many times as fast Roost is, with the extremes of all samples."""
         pairs = [(a, b) for a in self.ours.samples for b in self.theirs.samples]
@@ -180,6 +187,21 @@ def _note_ratios(report: Report, compared: Sequence[Compared]) -> None:
     )
 
 
+def _note_overview(report: Report, compared: Sequence[Compared], peers: Sequence[str]) -> None:
+    """One row for each workload: medians, and how many times as fast Roost is as each peer."""
+    versions = ", ".join(f"{peer} {version_of(peer)}" for peer in peers)
+    report.note(f"\n{versions}\n")
+    report.note(f"| | Roost | {' | '.join(peers)} |")
+    report.note(f"| --- | {' | '.join(['---:'] * (len(peers) + 1))} |")
+    for workload, unit in WORKLOADS.items():
+        by_peer = {one.peer: one for one in compared if one.workload == workload}
+        if by_peer:
+            ours = statistics.median([s for one in by_peer.values() for s in one.ours.samples])
+            cells = [by_peer[peer].cell if peer in by_peer else "-" for peer in peers]
+            report.note(f"| {workload}, {unit} | {ours:,.0f} | {' | '.join(cells)} |")
+    report.note("\nIn brackets: how many times as fast Roost is.")
+
+
 def run(argv: Sequence[str] | None = None, peers: Sequence[str] = PEERS) -> Report:
     options = arguments("peers", __doc__ or "", repeat=5, argv=argv, seconds=(1.0, "per sample"))
     for peer in peers:
@@ -191,6 +213,7 @@ def run(argv: Sequence[str] | None = None, peers: Sequence[str] = PEERS) -> Repo
         _compare(report, peer, repeat, seconds)
     compared = _compared(report, peers)
     _note_ratios(report, compared)
+    _note_overview(report, compared, peers)
     finish(report, options, [one.bar(peers) for one in compared])
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,16 @@ def python_of(peer: str) -> str:
     subprocess.run([*pip, "install", *options, "-r", str(requirements(peer))], check=True)
     mark.write_text(wanted)
     return str(python)
+
+
+def version_of(peer: str) -> str:
+    """Which release of the peer its pinned requirements name."""
+    name = peer.replace("-", "_")
+    for line in requirements(peer).read_text().splitlines():
+        found = re.match(r"([A-Za-z0-9._-]+)==(\S+)", line)
+        if found and found[1].lower().replace("-", "_") == name:
+            return found[2]
+    return "?"
 
 
 def lock(peer: str) -> None:
