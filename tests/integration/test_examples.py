@@ -86,4 +86,4 @@ def test_a_host_without_redis_fails_with_one_short_error() -> None:
     one_line = r"^Redis at 127.0.0.1:1: [^\n]*: start it, or set redis_url[^\n]*$"
     with pytest.raises(actors.Unavailable, match=one_line) as caught:
         actors.run(main)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
