@@ -34,6 +34,8 @@ PUT_OFF_S, PUT_OFF_MAX_S = 10.0, 600.0
 REFUSED_S, REFUSED_MAX_S = 1.0, 60.0
 SCAN_CHUNK = 2_000
 
+_STARTS = (Phase.CLAIMING, Phase.STARTING, Phase.RESTARTING)
+
 
 class Pauses:
     """Until when moves are not tried again: after each try for twice as long as before."""
@@ -88,7 +90,7 @@ class Rebalancer:
         while not self._changed.is_set() and self._may_move():
             owned = await self._owned()
             wrong = plan(owned, self._owner, self._system.me.incarnation, len(owned))
-            if not wrong and not self._under_way:
+            if not wrong and not self._under_way and not self._is_one_to_come():
                 self._busy.clear()
                 return
             room = self._caps.allowed(len(owned)) - self._under_way
@@ -141,6 +143,15 @@ class Rebalancer:
             if count % SCAN_CHUNK == SCAN_CHUNK - 1:
                 await trio.lowlevel.checkpoint()
         return owned
+
+    def _is_one_to_come(self) -> bool:
+        """Whether an actor that belongs elsewhere still starts here: it moves once it runs."""
+        return any(
+            activation.phase in _STARTS
+            and not activation.is_spilled
+            and self._owner(str(activation.id)) not in ("", self._system.me.incarnation)
+            for activation in self._system.activations.values()
+        )
 
     def _owner(self, actor: str) -> str:
         chosen = choose(self._system.ring, parse_actor_id(actor))

@@ -142,6 +142,26 @@ async def test_many_changes_within_a_second_move_each_actor_once(
         assert census.moved == census.of(second) - before > 20
 
 
+class Slow(Page):
+    async def on_activate(self) -> None:
+        await trio.sleep(20)
+
+
+async def test_an_actor_that_starts_slowly_moves_once_it_runs(autojump_clock: MockClock) -> None:
+    async with open_cluster([Slow], hosts=1) as cluster:
+        first = cluster.hosts[0]
+        keys = [f"k{n}" for n in range(20)]
+        async with trio.open_nursery() as nursery:
+            for key in keys:
+                nursery.start_soon(first.ref(Slow, key).write, key)
+            await trio.sleep(1)
+            second = await cluster.add_host()
+        await trio.sleep(40)
+        ideal = set(keys) & {key for key in keys_owned_by(second, Slow) if int(key[1:]) < 20}
+        assert {id.key for id in second.activations if id.kind == "Slow"} == ideal
+        assert len(ideal) > 3
+
+
 # Caps -------------------------------------------------------------------------------------
 
 
