@@ -425,6 +425,8 @@ class Activation(Sender):
         try:
             return call.spec.signature.decode(call.content, call.payload)
         except RoostError as exc:
+            if call.mode == Mode.TELL:
+                log.error("%s was told, and did not run: %s", self.id, exc)
             call.fail(exc)
             return None
 

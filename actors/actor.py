@@ -54,7 +54,13 @@ class Actor:
         inherited["kind"] = ""
         cls.__roost_options__ = KindOptions(**(inherited | options))
         cls.__roost_kind__ = cls.__roost_options__.kind or cls.__name__
-        handlers_of(cls)  # a wrong handler is an error at the class, not at the first call
+        # A wrong handler is an error at the class, not at the first call.
+        taken = handlers_of(cls).keys() & _OWN_NAMES
+        if taken:
+            raise TypeError(
+                f"{cls.__qualname__}.{min(taken)}: Actor itself uses that name: "
+                "give the handler another"
+            )
         super().__init_subclass__()
 
     # What a subclass may define -----------------------------------------------------------
@@ -144,3 +150,7 @@ class Actor:
     def __repr__(self) -> str:
         activation = getattr(self, "_activation", None)
         return f"<{activation.id if activation else type(self).__name__}>"
+
+
+#: What an actor's own methods are called; ``run`` and ``on_spawn`` are looked up by name alone.
+_OWN_NAMES = frozenset(n for n in vars(Actor) if n[0] != "_") | {"on_spawn", "run", "state"}

@@ -66,6 +66,11 @@ class Hooks:
         if name is None and isinstance(value, dict) and set(value) == {REF_FIELD}:
             name = value[REF_FIELD]
         if name is None:
+            if not hasattr(type_, "__roost_kind__"):  # the annotation's fault, not the caller's
+                raise ValueError(
+                    f"{type_.__qualname__} is no type that can travel: annotate with builtin "
+                    "types, dataclasses, msgspec.Struct or actor classes"
+                )
             raise ValueError(f"expected a ref of {type_.__qualname__}, got {type(value).__name__}")
         return self._make_ref(type_, str(name))
 
@@ -108,8 +113,8 @@ class Signature:
     """The argument list and the result of one handler, as bytes and as values."""
 
     __slots__ = (
-        "_by_position", "_exact", "_hooks", "_named", "_names", "_positional", "_types", "result",
-        "where",
+        "_by_position", "_exact", "_hooks", "_named", "_names", "_positional", "_positional_max",
+        "_types", "result", "where",
     )  # fmt: skip
 
     def __init__(self, kind: str, spec: HandlerSpec, hints: dict[str, Any], hooks: Hooks) -> None:
@@ -123,9 +128,9 @@ class Signature:
         self._by_position = [
             (p.name, p.default) for p in spec.parameters if p.kind is p.POSITIONAL_ONLY
         ]
-        keyword_only = any(p.kind is p.KEYWORD_ONLY for p in spec.parameters)
+        self._positional_max = sum(p.kind is not p.KEYWORD_ONLY for p in spec.parameters)
         self._exact: Decoder | None = None
-        if not keyword_only:
+        if self._positional_max == len(self._names):
             types = tuple(t for _, t, _ in self._types)
             self._exact = hooks.decoder(tuple[types] if types else tuple[()])  # type: ignore[valid-type]
         self._named: Decoder | None = None
@@ -134,9 +139,10 @@ class Signature:
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The argument list as msgpack; raises InvalidArgument naming what cannot be."""
-        if len(args) > len(self._names):
+        if len(args) > self._positional_max:
+            by_position = " by position" if self._positional_max < len(self._names) else ""
             raise InvalidArgument(
-                f"{self.where} takes {len(self._names)} arguments, got {len(args)}"
+                f"{self.where} takes {self._positional_max} arguments{by_position}, got {len(args)}"
             )
         try:
             if not kwargs:

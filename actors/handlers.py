@@ -169,7 +169,10 @@ def _mark(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
     where = function.__qualname__
     if inspect.isgeneratorfunction(function):
         raise TypeError(f"{where} yields: make it 'async def' to be a stream handler")
-    for parameter in inspect.signature(function).parameters.values():
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise TypeError(f"{where} takes no self: a handler is a method of its actor")
+    for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(
                 f"{where} takes {parameter}: a handler names each of its parameters, "
@@ -182,7 +185,15 @@ def _mark(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
 
 
 def handler_spec(name: str, attribute: object) -> HandlerSpec | None:
-    """The spec of a class attribute that ``@handler`` marked, else None."""
+    """The spec of a class attribute that ``@handler`` marked, else None.
+
+    Raises TypeError for a handler inside a classmethod, staticmethod or property, which no ref
+    could call.
+    """
+    if isinstance(attribute, classmethod | staticmethod | property):
+        inside = attribute.fget if isinstance(attribute, property) else attribute.__func__
+        if hasattr(inside, _MARK):
+            raise TypeError(f"{name} is a {type(attribute).__name__}: @handler goes on a method")
     options = getattr(attribute, _MARK, None)
     if options is None or not inspect.isfunction(attribute):
         return None

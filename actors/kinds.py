@@ -67,10 +67,13 @@ class KindOptions:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise TypeError(f"{name}={getattr(self, name)!r}: choose one of {list(allowed)}")
-        if self.max_concurrency < 1:
-            raise TypeError(f"max_concurrency={self.max_concurrency!r}: at least 1")
-        if self.mailbox_max is not None and self.mailbox_max < 1:
-            raise TypeError(f"mailbox_max={self.mailbox_max!r}: at least 1, or None")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            if not isinstance(value, (int, float)) or not value >= least:
+                or_none = ", or None" if name in _MAY_BE_NONE else ""
+                raise TypeError(f"{name}={value!r}: at least {least}{or_none}")
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -78,6 +81,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "persist": typing.get_args(Persist),
     "isolation": typing.get_args(Isolation),
 }
+_LEAST: dict[str, int] = {
+    "max_concurrency": 1, "mailbox_max": 1, "idle_after_s": 0, "restarts_max": 0,
+    "restart_window_s": 0, "backoff_s": 0, "backoff_max_s": 0, "memory_bytes_max": 0,
+}  # fmt: skip
+_MAY_BE_NONE = frozenset({"mailbox_max", "idle_after_s"})
 
 
 @dataclass(slots=True)

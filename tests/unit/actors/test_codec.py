@@ -6,6 +6,7 @@ import datetime
 import enum
 import inspect
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -80,6 +81,9 @@ class Kit(Actor):
 
     @handler
     async def nested(self, items: list[Item]) -> None: ...
+
+    @handler
+    async def strange(self, a: Iterable[int]) -> None: ...
 
     @handler
     async def other(self, to: Kit, maybe: Kit | None = None) -> None: ...
@@ -219,6 +223,8 @@ def test_untyped_parameters_take_anything() -> None:
         ("with_default", (1, None), {}, "Kit.with_default: argument 'b': Expected `str`"),
         ("keyword_only", (1,), {}, "Kit.keyword_only: missing argument 'c'"),
         ("keyword_only", (1,), {"c": "x"}, "Kit.keyword_only: argument 'c': Expected `int`"),
+        ("keyword_only", (1, "y", 3), {}, "Kit.keyword_only takes 1 arguments by position, got 3"),
+        ("strange", (1,), {}, "argument 'a': Iterable is no type that can travel"),
         ("nothing", (1,), {}, "Kit.nothing takes 0 arguments, got 1"),
         ("nothing", (), {"x": 1}, "Kit.nothing: unexpected argument 'x'"),
         ("bounded", (11,), {}, "Kit.bounded: argument 'n': Expected `int` <= 10"),

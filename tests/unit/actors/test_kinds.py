@@ -37,7 +37,11 @@ def test_unknown_options_are_an_error_at_the_class() -> None:
         ({"on_error": "panic"}, "on_error='panic'"),
         ({"isolation": "vm"}, "isolation='vm'"),
         ({"max_concurrency": 0}, "max_concurrency=0: at least 1"),
-        ({"mailbox_max": 0}, "mailbox_max=0: at least 1"),
+        ({"max_concurrency": "4"}, "max_concurrency='4': at least 1"),
+        ({"mailbox_max": 0}, "mailbox_max=0: at least 1, or None"),
+        ({"idle_after_s": -1}, "idle_after_s=-1: at least 0, or None"),
+        ({"restarts_max": None}, "restarts_max=None: at least 0"),
+        ({"memory_bytes_max": -1}, "memory_bytes_max=-1: at least 0"),
     ],
 )
 def test_a_wrong_option_is_an_error_at_the_class(options: dict[str, Any], says: str) -> None:
@@ -162,6 +166,8 @@ def test_handlers_of_a_generic_base_take_what_the_subclass_fills_it_with() -> No
 
 
 class _Unfit:
+    def no_self() -> None: ...  # type: ignore[misc]
+
     def star(self, *args: int) -> None: ...
 
     def stars(self, **kwargs: int) -> None: ...
@@ -175,6 +181,7 @@ class _Unfit:
 @pytest.mark.parametrize(
     ("thing", "says"),
     [
+        (_Unfit.no_self, "takes no self"),
         (_Unfit.star, "names each of its parameters"),
         (_Unfit.stars, "names each of its parameters"),
         (_Unfit.generates, "make it 'async def' to be a stream handler"),
@@ -185,6 +192,24 @@ class _Unfit:
 def test_what_has_no_form_on_the_wire_cannot_be_a_handler(thing: Any, says: str) -> None:
     with pytest.raises(TypeError, match=says):
         handler(thing)
+
+
+@pytest.mark.parametrize("wrap", [classmethod, staticmethod, property])
+def test_a_handler_inside_another_decorator_is_an_error_at_the_class(wrap: Any) -> None:
+    async def count(self: Any) -> int:
+        return 1
+
+    with pytest.raises(TypeError, match=f"count is a {wrap.__name__}: @handler goes on a method"):
+        type("Bad", (Actor,), {"count": wrap(handler(count))})
+
+
+@pytest.mark.parametrize("name", ["id", "system", "run", "state", "save", "on_activate"])
+def test_a_handler_may_not_take_a_name_of_the_actor_itself(name: str) -> None:
+    async def anything(self: Any) -> int:
+        return 1
+
+    with pytest.raises(TypeError, match=f"Bad.{name}: Actor itself uses that name"):
+        type("Bad", (Actor,), {name: handler(anything)})
 
 
 def test_a_plain_method_is_no_handler() -> None:

@@ -108,6 +108,16 @@ async def test_an_ask_that_finds_no_room_by_its_deadline_is_mailbox_full(
         assert await ref.all() == [0, 1, 2, 3]
 
 
+async def test_a_tell_that_its_handler_cannot_take_is_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with actors.open_system() as system:
+        ref = system.ref(Recorder, "a")
+        await ref.record.tell("x")  # type: ignore[arg-type]
+        assert await ref.all() == []
+    assert "Recorder/a was told, and did not run: Recorder.record: argument 'n'" in caplog.text
+
+
 async def test_a_tell_may_have_a_deadline_too(autojump_clock: MockClock) -> None:
     async with actors.open_system() as system:
         ref = system.ref(Recorder, "a")
