@@ -30,6 +30,7 @@ class _Entry(Generic[T, R]):
     results: list[R] | None = None
     error: Exception | None = None
     turn: WaitableEvent | None = field(default=None)
+    is_abandoned: bool = False
 
     @property
     def is_done(self) -> bool:
@@ -90,7 +91,7 @@ class Batcher(Generic[T, R]):
             for entry in batch:
                 entry.error = exc
         except BaseException:
-            self._waiting.extendleft(reversed(batch))
+            self._waiting.extendleft(e for e in reversed(batch) if not e.is_abandoned)
             raise
         else:
             _deal_out(batch, results)
@@ -113,7 +114,8 @@ class Batcher(Generic[T, R]):
 
     def _abandon(self, entry: _Entry[T, R]) -> None:
         """Forget a call that ended; if it was cancelled when its turn came, pass the turn on."""
-        if not entry.is_done:
+        entry.is_abandoned = True
+        if entry in self._waiting:  # else its batch is under way, and goes on for the others
             self._waiting.remove(entry)
             self._wake_next()
 

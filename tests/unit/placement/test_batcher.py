@@ -181,3 +181,29 @@ async def test_turn_of_a_call_cancelled_just_then_passes_on() -> None:
         server.may_answer.set()
         waiting.cancel()
     assert answers[2] == [4]
+
+
+async def test_follower_cancelled_while_its_batch_is_under_way_is_just_gone() -> None:
+    """Neither it nor the batch fails, and if the leader goes, too, nobody asks for it again."""
+    server, answers = Server(), {}
+    scopes = {n: trio.CancelScope() for n in range(4)}
+
+    async def ask(n: int) -> None:
+        with scopes[n]:
+            answers[n] = await server.batcher.submit("me", [n])
+
+    async with trio.open_nursery() as nursery:
+        for n in scopes:
+            nursery.start_soon(ask, n)
+            await trio.testing.wait_all_tasks_blocked()
+        first, server.may_answer = server.may_answer, trio.Event()
+        first.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.batches[-1] == [1, 2, 3]
+        scopes[2].cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        scopes[1].cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.batches[-1] == [3]
+        server.may_answer.set()
+    assert answers == {0: [0], 3: [6]}
