@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roost.moves")
 
-BATCH_MAX = 256
+BATCH_MAX = 64
 BATCH_BYTES_MAX = 1 << 20
 ANSWER_S = 5.0
 RETRY_S = 0.1
-SENT_S = 1.0
+OFFER_S = 1.0
 POLL_S = 0.005
 
 
@@ -154,13 +154,22 @@ class Mover:
             with trio.move_on_after(self._system.config.deactivate_timeout_s):
                 await lifecycle.wait_quiet(activation)
         await activation.close_nursery()  # a handler may have opened it again
-        with trio.move_on_after(SENT_S):
-            while not self._has_sent_all(activation):
-                await trio.sleep(POLL_S)
+        if not await self._wait_sent(activation, deadline) and not is_drain:
+            return False
         if activation.is_in(Phase.QUIESCING):
             await lifecycle.deactivate(activation, Reason.MOVED)
             await lifecycle.save_before_leaving(activation)
+            await self._wait_sent(activation, deadline)  # what on_deactivate sent, too
         return not (activation.running or activation.active)
+
+    async def _wait_sent(self, activation: Activation, deadline: float) -> bool:
+        """Wait until all that it sent has been accepted: what it sends from its new place is
+        numbered anew, and would overtake the rest. A little before ``deadline`` order gives way.
+        """
+        with trio.CancelScope(deadline=deadline - OFFER_S):
+            while not self._has_sent_all(activation):
+                await trio.sleep(POLL_S)
+        return self._has_sent_all(activation)
 
     # Offering -----------------------------------------------------------------------------
 

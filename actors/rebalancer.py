@@ -7,6 +7,7 @@ a busy actor put off is planned again from where things are then.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,7 +15,7 @@ import trio
 from actors.activation import Activation, Phase
 from actors.mover import Mover
 from actors.routing import choose
-from placement.handoff import Caps, Move, Owned, plan
+from placement.handoff import Caps, Move, Owned, in_order, misplaced
 from placement.records import Member, MemberState
 from wire.ids import parse_actor_id
 
@@ -32,7 +33,8 @@ PUT_OFF_S, PUT_OFF_MAX_S = 10.0, 600.0
 #: One that is idle, and was refused by its new owner (which is full, has another view, or cannot
 #: restore it) costs a claim at each try: the same for it (seconds).
 REFUSED_S, REFUSED_MAX_S = 1.0, 60.0
-SCAN_CHUNK = 2_000
+#: Actors looked at before the loop gets a turn: about a millisecond.
+SCAN_CHUNK = 200
 
 _STARTS = (Phase.CLAIMING, Phase.STARTING, Phase.RESTARTING)
 
@@ -88,27 +90,48 @@ class Rebalancer:
         """Move until nothing is misplaced; an actor that is busy holds up only itself."""
         self._refused.clear()  # what one view refused, the next may take
         while not self._changed.is_set() and self._may_move():
-            owned = await self._owned()
-            wrong = plan(owned, self._owner, self._system.me.incarnation, len(owned))
-            if not wrong and not self._under_way and not self._is_one_to_come():
+            is_one_to_come = self._is_one_to_come()  # before: it may run once it is passed over
+            left = deque(in_order(await self._misplaced()))
+            if not left and not self._under_way and not is_one_to_come:
                 self._busy.clear()
                 return
-            room = self._caps.allowed(len(owned)) - self._under_way
-            busy = {o.actor for o in owned if o.idle_s == 0.0}
-            due = [m for m in wrong if (self._busy if m.actor in busy else self._refused).is_due(m)]
-            self._begin(due[: max(0, room)], busy)
-            with trio.move_on_after(RETRY_S):
-                await self._progress.wait()
-            self._progress = trio.Event()
+            begun = 0
+            while (left or self._under_way) and not self._changed.is_set() and self._may_move():
+                begun += self._begin_next(left)
+                await self._wait_progress()
+            if not begun:
+                await self._wait_progress()
 
-    def _begin(self, moves: list[Move], busy: set[str]) -> None:
-        """Idle actors go together, each busy one on its own."""
-        groups = [([m], self._busy) for m in moves if m.actor in busy]
-        groups.append(([m for m in moves if m.actor not in busy], self._refused))
-        for group, pauses in groups:
-            if group:
-                self._under_way += len(group)
-                self._system.nursery.start_soon(self._move, group, pauses)
+    async def _wait_progress(self) -> None:
+        with trio.move_on_after(RETRY_S):
+            await self._progress.wait()
+        self._progress = trio.Event()
+
+    def _begin_next(self, left: deque[Move]) -> int:
+        """Begin as many of the moves in ``left`` as may be under way: idle actors go together,
+        each busy one on its own. Returns how many."""
+        room = self._caps.allowed(len(self._system.activations)) - self._under_way
+        idle: list[Move] = []
+        count = 0
+        while left and count < room:
+            move = left.popleft()
+            activation = self._system.activations.get(parse_actor_id(move.actor))
+            if activation is None or activation.phase is not Phase.ACTIVE:
+                continue
+            is_busy = bool(activation.running or activation.depth)
+            if (self._busy if is_busy else self._refused).is_due(move):
+                count += 1
+                if is_busy:
+                    self._begin([move], self._busy)
+                else:
+                    idle.append(move)
+        if idle:
+            self._begin(idle, self._refused)
+        return count
+
+    def _begin(self, moves: list[Move], pauses: Pauses) -> None:
+        self._under_way += len(moves)
+        self._system.nursery.start_soon(self._move, moves, pauses)
 
     async def _move(self, moves: list[Move], pauses: Pauses) -> None:
         chosen = self._activations([(m.actor, m.to) for m in moves])
@@ -131,17 +154,26 @@ class Rebalancer:
         is_up = member is not None and member.ready and member.state is MemberState.UP
         return is_up and system.is_serving()
 
-    async def _owned(self) -> list[Owned]:
-        """What runs here now; a large host is scanned without holding up the loop."""
+    async def _misplaced(self, *, spilled_too: bool = False) -> list[tuple[Owned, str]]:
+        """What runs here now and belongs to others. A large host has much to look through, so
+        that is done in steps which hold up nobody for long."""
+        wrong: list[tuple[Owned, str]] = []
+        activations = list(self._system.activations.values())
+        for start in range(0, len(activations), SCAN_CHUNK):
+            owned = self._owned(activations[start : start + SCAN_CHUNK])
+            me = self._system.me.incarnation
+            wrong += misplaced(owned, self._owner, me, spilled_too=spilled_too)
+            await trio.lowlevel.checkpoint()
+        return wrong
+
+    def _owned(self, activations: list[Activation]) -> list[Owned]:
         now = trio.current_time()
         owned: list[Owned] = []
-        for count, activation in enumerate(list(self._system.activations.values())):
+        for activation in activations:
             if activation.phase is Phase.ACTIVE:
                 busy = activation.running or activation.depth
                 idle_s = 0.0 if busy else max(0.001, now - activation.idle_since)
                 owned.append(Owned(str(activation.id), idle_s, activation.is_spilled))
-            if count % SCAN_CHUNK == SCAN_CHUNK - 1:
-                await trio.lowlevel.checkpoint()
         return owned
 
     def _is_one_to_come(self) -> bool:
@@ -166,9 +198,7 @@ class Rebalancer:
         """Hand over everything that another host can take, until ``deadline``."""
         system = self._system
         while trio.current_time() < deadline and system.is_serving():
-            owned = await self._owned()
-            pairs = [(one.actor, self._owner(one.actor)) for one in owned]
-            moves = [(a, to) for a, to in pairs if to not in ("", system.me.incarnation)]
+            moves = [(o.actor, to) for o, to in await self._misplaced(spilled_too=True)]
             if not moves:
                 return
             with trio.move_on_after(max(0.0, deadline - trio.current_time()) + 1.0):

@@ -59,6 +59,10 @@ def misplaced(
 def plan(owned: Iterable[Owned], owner: Callable[[str], str], me: str, allowed: int) -> list[Move]:
     """The next round: at most ``allowed`` moves, the longest idle first; names break ties, so
     the same state gives the same plan."""
-    wrong = misplaced(owned, owner, me)
-    wrong.sort(key=lambda pair: (-pair[0].idle_s, pair[0].actor))
-    return [Move(one.actor, to) for one, to in wrong[:allowed]]
+    return in_order(misplaced(owned, owner, me))[:allowed]
+
+
+def in_order(wrong: Iterable[tuple[Owned, str]]) -> list[Move]:
+    """The moves of what is misplaced, in the order in which they are to be made."""
+    ordered = sorted(wrong, key=lambda pair: (-pair[0].idle_s, pair[0].actor))
+    return [Move(one.actor, to) for one, to in ordered]
