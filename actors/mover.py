@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 from actors.activation import Activation, Phase
-from actors.incoming import RemoteInCall
+from actors.calls import Sender
+from actors.incoming import InCall, LocalInCall, RemoteInCall
 from actors.offers import Answer, Offer, Outcome, TimerLeft, Waiting, decode_answers, encode
 from actors.reasons import Reason
 from actors.statistics import Moves
@@ -46,6 +47,7 @@ class Mover:
         self.given_up_total = 0
         self.refused_total = 0
         self._since: dict[Activation, float] = {}  # under way, and from when (Trio's clock)
+        self._told: dict[Activation, list[InCall]] = {}  # tells from here that an offer names
 
     def statistics(self) -> Moves:
         """What has become of the moves so far, and what is under way."""
@@ -54,6 +56,11 @@ class Mover:
             moved=self.moved_total, given_up=self.given_up_total, refused=self.refused_total,
             running=len(self._since), oldest_s=max(0.0, self._system.now() - since),
         )  # fmt: skip
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a move is under way."""
+        return bool(self._since)
 
     async def move(
         self, moves: Sequence[tuple[Activation, str]], deadline: float, *, is_drain: bool
@@ -95,6 +102,7 @@ class Mover:
         finally:
             for activation in activations:
                 self._since.pop(activation, None)
+                self._told.pop(activation, None)
 
     def _is_at_rest(self, activation: Activation) -> bool:
         """Whether it can leave without waiting for its own code: most actors, most of the time."""
@@ -216,12 +224,15 @@ class Mover:
         activation.requeue_watchers()
         streams = activation.inbox.streams if activation.inbox is not None else {}
         now = trio.current_time()
+        along = list(_that_go_along(activation.queue or ()))
+        self._told[activation] = [c for c in along if not isinstance(c, RemoteInCall)]
+        me = self._system.me.incarnation
         return Offer(
-            activation.id.kind, activation.id.key, self._system.me.incarnation,
+            activation.id.kind, activation.id.key, me,
             activation.epoch, self._system.view.generation,
             self._system.lifecycle.snapshot(activation) or b"",
             [(*key, stream.expected) for key, stream in streams.items()],
-            [_waiting(c, now) for c in activation.queue or () if isinstance(c, RemoteInCall)],
+            [_waiting(call, me, now) for call in along],
             timers.get(activation, []), activation.is_durable, is_drain,
             str(activation.spawner or ""), self._system.failures.get(activation.id, ("", 0.0))[0],
         )  # fmt: skip
@@ -245,6 +256,8 @@ class Mover:
         system.gone(activation)
         system.failures.pop(activation.id, None)  # it went along
         system.router.ways.learn(activation.id, to)
+        for told in self._told.pop(activation, ()):
+            told.abandoned()  # it went along
         system.router.receiver.moved(activation, to, epoch)
         system.router.turn_away(activation, to)
         system.lifecycle.end_watches(activation)
@@ -296,13 +309,29 @@ class Mover:
         activation.admit_waiters()
 
 
-def _waiting(call: RemoteInCall, now: float) -> Waiting:
+def _that_go_along(queue: Iterable[InCall]) -> Iterator[InCall]:
+    """What is accepted for good: messages from other hosts, and tells from this one, whose senders
+    may have moved on. An ask from here comes after with its caller, who is still here; so does
+    what the same sender told behind it."""
+    asking: set[Sender] = set()
+    for call in queue:
+        sender = call.told_by()
+        if isinstance(call, RemoteInCall) or (sender is not None and sender not in asking):
+            yield call
+        elif isinstance(call, LocalInCall):
+            asking.add(call.out.sender)
+
+
+def _waiting(call: InCall, me: str, now: float) -> Waiting:
     budget_ms = -1
     if call.expires_at != math.inf:
         budget_ms = max(0, int((call.expires_at - now) * 1000))
+    whose = (me, 0, 0)  # of a tell nobody waits for an answer
+    if isinstance(call, RemoteInCall):
+        whose = call.incarnation, call.call, call.attempt
     return Waiting(
-        call.incarnation, call.call, call.attempt, call.method, call.mode, call.content,
-        call.payload, budget_ms, call.chain, call.headers, call.credit,
+        *whose, call.method, call.mode, call.content, call.payload, budget_ms, call.chain,
+        call.headers, call.credit,
     )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 
 class Waiting(msgspec.Struct, array_like=True):
-    """A message from another host that was accepted and has not run; its answer goes straight
-    to ``incarnation``."""
+    """A message that was accepted and has not run: from another host, or a tell from the old
+    owner's. Its answer goes straight to ``incarnation``."""
 
     incarnation: str
     call: int

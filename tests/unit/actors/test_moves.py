@@ -227,3 +227,90 @@ async def test_messages_taken_while_an_earlier_batch_is_offered_move_along(
         assert await old.rebalancer.mover.move(moves, trio.current_time() + 1, is_drain=True) == 2
         assert batches == [[one], [other]]
         assert await new.ref(Purse, other).add(0) == 11
+
+
+class Held(msgspec.Struct):
+    numbers: list[int] = []
+
+
+class Relay(Actor):
+    """Sends on what it gets, and does not wait."""
+
+    @handler
+    async def push(self, to: Store, first: int, end: int) -> None:
+        for n in range(first, end):
+            await to.put.tell(n)
+
+
+class Store(Actor, mailbox_max=4):
+    """Slow, so that much waits for it."""
+
+    state: Held
+
+    @handler
+    async def put(self, n: int) -> None:
+        await trio.sleep(0.2)
+        self.state.numbers.append(n)
+
+    @handler
+    async def numbers(self) -> list[int]:
+        return self.state.numbers
+
+
+async def _move(old: HostSystem, new: HostSystem, ref: object, within_s: float) -> int:
+    moves = [(old.activations[id_of(ref)], new.me.incarnation)]
+    deadline = trio.current_time() + within_s
+    return await old.rebalancer.mover.move(moves, deadline, is_drain=True)
+
+
+async def test_a_sender_moves_only_once_all_that_it_sent_is_accepted(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its new place it begins a new stream, which would overtake the rest of the old."""
+    async with open_cluster([Relay, Store], hosts=3) as cluster:
+        old, new, third = cluster.hosts
+        for host in (new, third):
+            monkeypatch.setattr(host.rebalancer.mover, "move", _stay)
+        relay = old.ref(Relay, key_owned_by(old, Relay))
+        store = old.ref(Store, key_owned_by(third, Store))
+        await store.numbers()  # its place is known: now all goes out before the first answer
+        await relay.push(store, 0, 20)
+        assert await _move(old, new, relay, 20.0) == 1
+        await relay.push(store, 20, 25)
+        await trio.sleep(10)
+        assert await store.numbers() == list(range(25))
+
+
+async def test_one_that_cannot_send_all_in_time_stays_where_it_is(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster([Relay, Store], hosts=2) as cluster:
+        old, new = cluster.hosts
+        relay = old.ref(Relay, key_owned_by(old, Relay))
+        store = old.ref(Store, key_owned_by(new, Store))
+        await store.numbers()
+        await relay.push(store, 0, 50)
+        moves = [(old.activations[id_of(relay)], new.me.incarnation)]
+        deadline = trio.current_time() + 3
+        assert await old.rebalancer.mover.move(moves, deadline, is_drain=False) == 0
+        assert old.rebalancer.mover.given_up_total == 1
+        await relay.push(store, 50, 51)
+        await trio.sleep(12)
+        assert await store.numbers() == list(range(51))
+
+
+async def test_what_a_sender_that_moved_had_told_here_is_not_overtaken_when_its_receiver_moves(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_cluster([Relay, Store], hosts=3) as cluster:
+        old, new, third = cluster.hosts
+        for host in (new, third):
+            monkeypatch.setattr(host.rebalancer.mover, "move", _stay)
+        relay = old.ref(Relay, key_owned_by(old, Relay))
+        store = old.ref(Store, key_owned_by(old, Store))
+        await relay.push(store, 0, 3)
+        assert await _move(old, new, relay, 5.0) == 1
+        await new.ref(Relay, relay.key).push(store, 3, 5)
+        assert await _move(old, third, store, 5.0) == 1
+        await trio.sleep(10)
+        assert await store.numbers() == list(range(5))
