@@ -6,7 +6,7 @@ The map, from the outside in:
 - what you hold: ``system`` (System), ``ref`` (refs and streams), ``reasons``, ``config``
 - how you start: ``local`` (open_system), ``host`` (open_host), ``run``
 - one actor here: ``activation``, ``lifecycle``, ``supervision``, ``nursery``, ``timers``,
-  ``workers``, ``incoming``
+  ``workers``, ``incoming``, ``resume``, ``collector``
 - calls between actors: ``calls``, ``router``, ``outgoing`` and ``outbox`` (sender's half),
   ``receiver`` and ``inbox`` (receiver's half), ``routing``, ``resolver``, ``claimer``,
   ``deadlines``

@@ -48,6 +48,12 @@ class WorkerPool:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._idle: list[Worker] = []
+        self._count = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no worker has an activation."""
+        return len(self._idle) == self._count
 
     def run(self, activation: Activation) -> Worker:
         """Let a worker run the activation's turns until its mailbox is empty."""
@@ -58,15 +64,19 @@ class WorkerPool:
             trio.lowlevel.reschedule(worker.task, GO_ON)
             return worker
         worker = Worker(activation)
+        self._count += 1
         self._nursery.start_soon(self._loop, worker, name="roost worker")
         return worker
 
     async def _loop(self, worker: Worker) -> None:
         worker.task = trio.lowlevel.current_task()
-        while worker.stays:
-            worker.is_cancelled = False
-            with trio.CancelScope() as worker.scope:
-                await self._work(worker)
+        try:
+            while worker.stays:
+                worker.is_cancelled = False
+                with trio.CancelScope() as worker.scope:
+                    await self._work(worker)
+        finally:
+            self._count -= 1
 
     async def _work(self, worker: Worker) -> None:
         """Run what is handed over, until a turn is cancelled: then the scope is used up."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import actors
+from actors import collector
 from actors.config import HostConfig, SystemConfig
 from deploy import host_watch, logs
 from deploy.agent_host import Agents
@@ -141,6 +142,7 @@ async def serve(
                 started.set()
                 fields.incarnation = lambda: system.me.incarnation
                 beside.start_soon(host_watch.watch, settings, cluster, system, crossing)
+                beside.start_soon(collector.run, system)
                 if metrics is not None:
                     beside.start_soon(metrics.serve, system)
                 print(READY.format(host=system.host_id, address=system.address), flush=True)
