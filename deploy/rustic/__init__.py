@@ -4,6 +4,7 @@
 - ``cluster``: the way from any thread to the hosts, which it finds through REDIS_URL
 - ``agents``: the kinds that run Rustic AI's agents on the hosts
 - ``wrapper``: one agent, from its specs to its end
+- ``messaging``: what the agents of one guild in one process share
 
 Needs the extra ``roost[rustic]`` (Python 3.13).
 """

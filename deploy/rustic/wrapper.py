@@ -12,14 +12,19 @@ import msgspec
 from rustic_ai.core.guild.agent import Agent
 from rustic_ai.core.guild.dsl import AgentSpec, GuildSpec
 from rustic_ai.core.guild.execution.agent_wrapper import AgentWrapper
+from rustic_ai.core.guild.execution.utils import build_agent_from_spec
 from rustic_ai.core.messaging import MessagingConfig
 from rustic_ai.core.utils.class_utils import get_agent_class, get_client_class
 
 from deploy import agent_spec
+from deploy.rustic.messaging import Interfaces, SharedInterface
 
 T = TypeVar("T")
 
 DEFAULT_CLIENT = "rustic_ai.core.messaging.client.simple_client.SimpleClient"
+
+
+_interfaces = Interfaces()
 
 
 class FieldError(ValueError):
@@ -27,7 +32,10 @@ class FieldError(ValueError):
 
 
 class HostedAgent(AgentWrapper):
-    """Initialises an agent and takes it down again; its messaging has threads of its own."""
+    """Initialises an agent and takes it down again. Its messages come in threads of the messaging,
+    which the agents of one guild in this process share."""
+
+    _shared: SharedInterface | None = None
 
     @classmethod
     def of(cls, packed: bytes) -> HostedAgent:
@@ -56,9 +64,9 @@ class HostedAgent(AgentWrapper):
         try:
             return self.initialize_agent()
         except Exception as exc:
-            # The backend is made first, the agent next, and then it subscribes.
+            # Messaging comes first, the agent next, and then it subscribes.
             is_its_own = hasattr(self, "messaging") and self.agent is None
-            self._take_down()
+            self.shutdown()
             if not is_its_own:
                 raise FieldError(f"messaging_config: {_say(exc)}") from exc
             name = self.agent_spec.class_name
@@ -66,10 +74,25 @@ class HostedAgent(AgentWrapper):
                 f"agent_spec.class_name {name!r} could not initialise: {_say(exc)}"
             ) from exc
 
-    def _take_down(self) -> None:
-        messaging = getattr(self, "messaging", None)
-        if messaging is not None:
-            messaging.shutdown()
+    def initialize_agent(self) -> Agent:
+        """As the base class does it, but for whose messaging it is."""
+        self._shared = shared = _interfaces.join(
+            self.guild_spec.id, self.agent_spec.id, self.messaging_config, self.organization_id
+        )
+        self.messaging = shared.connect()
+        self.agent = build_agent_from_spec(
+            self.agent_spec, self.guild_spec, self.dependencies, self.client_type,
+            self.client_properties.copy(), self.machine_id, self.organization_id,
+        )  # fmt: skip
+        shared.subscribe(self.agent, self.organization_id)
+        self.agent._notify_ready()
+        return self.agent
+
+    def shutdown(self) -> None:
+        """The agent hears and says nothing any more."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            _interfaces.leave(shared, self.agent_spec.id, self.agent)
 
 
 def _field(name: str, parse: Callable[[Any], T], value: Any) -> T:
