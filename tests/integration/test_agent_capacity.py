@@ -78,6 +78,8 @@ def test_a_rush_fills_the_cluster_and_not_one_more(stubs):
         room = each * HOSTS
         assert results.count(True) == room
         assert results.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == calls - room
+        health = [cluster.call("Health", cluster.pb.HealthRequest(), at=n) for n in range(HOSTS)]
+        assert sum(reply.agent_count for reply in health) == room
         listed = cluster.list()
         assert sorted(a.pid for a in listed) == sorted(agent_processes(cluster))
         assert len({a.pid for a in listed}) == room
