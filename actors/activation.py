@@ -631,6 +631,12 @@ class Activation(Sender):
         """Stop for good, once the messages that wait have run."""
         self.system.lifecycle.stop(self, Reason.STOPPED)
 
+    def let_go(self) -> None:
+        """It is over. The actor knows its activation; without the way back both go at once, and
+        no garbage collector has to find them."""
+        if hasattr(self, "actor"):
+            del self.actor
+
     def crashed(self, error: Exception) -> None:
         """A background task or ``run()`` raised."""
         self.system.lifecycle.crashed(self, error)

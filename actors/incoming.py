@@ -170,7 +170,9 @@ class LocalInCall(InCall):
         return self.out.sender if self.mode == Mode.TELL and self.out.done else None
 
     def _reply(self, content: int, payload: bytes) -> None:
-        self.out.finished(content, payload)
+        out = self.out
+        out.local = None  # no ring of the two is left for the garbage collector
+        out.finished(content, payload)
 
     def _fail(self, error: RoostError) -> None:
         out, self.out.local = self.out, None

@@ -350,6 +350,7 @@ class Lifecycle:
         activation.waiters = None
         for call in again.queue:
             call.activation = again
+        activation.let_go()
         if activation.is_closing:
             self.stop(again, Reason.DRAIN)
 
@@ -383,6 +384,7 @@ class Lifecycle:
             activation.phase = Phase.ENDED
             self._system.gone(activation)
             self._system.router.turn_away(activation, "")
+            activation.let_go()
 
     def kill(self, activation: Activation, reason: Reason) -> None:
         """End it at once: cancel what runs, save nothing, release nothing."""

@@ -261,6 +261,7 @@ class Mover:
         system.router.receiver.moved(activation, to, epoch)
         system.router.turn_away(activation, to)
         system.lifecycle.end_watches(activation)
+        activation.let_go()
 
     async def _take_back(
         self, activation: Activation, to: str, offer: Offer, answer: Answer | None

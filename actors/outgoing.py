@@ -261,6 +261,7 @@ class Outgoing:
         call = self.calls.pop(reply.call, None)
         if call is not None:
             self._confirm(call)
+            call.entry = None  # no ring of the two is left for the garbage collector
             call.finished(reply.content, reply.payload)
 
     def on_failure(self, failure: Failure) -> None:
@@ -303,8 +304,13 @@ class Outgoing:
     def _accept(self, box: Outbox, seq: int) -> None:
         taken = box.accept(seq)
         for entry in taken:
-            if entry.call is not None and entry.call.mode is Mode.STREAM:
-                entry.call.accepted()
+            call = entry.call
+            if call is None:
+                continue
+            if call.mode is _TELL:
+                call.entry = entry.call = None
+            elif call.mode is Mode.STREAM:
+                call.accepted()
         if taken:
             self._router.ways.learn(box.target, box.incarnation)
         if box.waiting:

@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -13,6 +14,7 @@ import actors
 from actors import Actor, collector, handler
 from actors.collector import DUE, OVERDUE_S, SHARE_MAX, STILL_S, Collector
 from actors.system import System
+from actors.testing import open_cluster
 
 
 class Thinker(Actor):
@@ -96,3 +98,54 @@ async def test_garbage_goes_and_python_has_its_own_thresholds_back(
         assert gc.get_threshold() == before
     finally:
         gc.unfreeze()
+
+
+class Brief(Actor):
+    @handler
+    async def echo(self, text: str) -> str:
+        return text
+
+    @handler
+    async def rest(self) -> None:
+        self.passivate()
+
+
+def rings_left(kinds: set[str]) -> set[str]:
+    """Which of our objects only the garbage collector could free."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        return kinds & {type(found).__name__ for found in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
+OURS = {
+    "Activation", "Brief", "WaitingCall", "Call", "Entry", "LocalInCall", "LocalTell",
+    "RemoteInCall",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+async def test_neither_calls_nor_actors_that_leave_need_the_collector(
+    autojump_clock: MockClock, hosts: int
+) -> None:
+    async with open_cluster([Brief], hosts=hosts) as cluster:
+        refs = [cluster.hosts[0].ref(Brief, f"b{n}") for n in range(20)]
+
+        async def use_all() -> None:
+            for ref in refs:
+                assert await ref.echo("x") == "x"
+                await ref.echo.tell("y")
+                await ref.rest.tell()
+            await trio.sleep(1)
+
+        await use_all()  # what is made once stays
+        gc.collect()
+        gc.disable()
+        try:
+            await use_all()
+            assert rings_left(OURS) == set()
+        finally:
+            gc.enable()
