@@ -120,7 +120,7 @@ class Membership:
         self.counters = renewal.counters
         counters = dict(renewal.counters)
         counters.pop(self._system.me.incarnation, None)
-        self._sightings.observe(counters, self._clock())
+        self._sightings.observe(counters, self._clock(), renewal.generation)
         self._first_renewal.set()
         self.heard_of(renewal.generation, renewal.version)
 

@@ -113,11 +113,16 @@ class Sightings:
     def __init__(self, terms: LeaseTerms) -> None:
         self._terms = terms
         self._seen: dict[str, tuple[int, float]] = {}
+        self._generation = 0
 
-    def observe(self, counters: Mapping[str, int], now_s: float) -> None:
+    def observe(self, counters: Mapping[str, int], now_s: float, generation: int = 0) -> None:
         """Note all members' counters. ``now_s`` is when the reply was received or later: the
-        time of asking would be too early, as the counter may have been raised after it."""
-        seen = self._seen
+        time of asking would be too early, as the counter may have been raised after it.
+
+        In a new ``generation`` all counters begin anew, so one that is the same may have changed.
+        """
+        seen = self._seen if generation == self._generation else {}
+        self._generation = generation
         self._seen = {
             incarnation: seen[incarnation]
             if incarnation in seen and seen[incarnation][0] == counter

@@ -104,6 +104,15 @@ def test_host_is_proven_dead_only_after_lease_and_margin_of_standing_still() -> 
     assert sightings.proven_dead(118.5) == [("a", 1), ("b", 2)]
 
 
+def test_counter_that_began_anew_in_a_new_generation_is_no_proof() -> None:
+    """It is 0 after each join, so that two generations show the same number."""
+    sightings = Sightings(TERMS)
+    sightings.observe({"a": 0}, now_s=0.0, generation=1)
+    sightings.observe({"a": 0}, now_s=10.0, generation=2)
+    assert sightings.proven_dead(10.0 + TERMS.proof_s - 0.01) == []
+    assert sightings.proven_dead(10.0 + TERMS.proof_s) == [("a", 0)]
+
+
 def test_member_that_left_is_forgotten_and_starts_anew_if_it_is_seen_again() -> None:
     sightings = Sightings(TERMS)
     sightings.observe({"a": 1}, now_s=0.0)
