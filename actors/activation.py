@@ -216,8 +216,14 @@ class Activation(Sender):
             raise InvalidArgument(_wrong_mode(self.id, call, spec.mode))
         except RoostError as exc:
             call.is_admitted()
-            call.fail(exc)
+            self._mistaken(call, exc)
         return False
+
+    def _mistaken(self, call: InCall, exc: RoostError) -> None:
+        """Its caller hears of the mistake; of that of a tell, on which nobody waits, the log."""
+        if call.mode == Mode.TELL:
+            log.error("%s was told, and did not run: %s", self.id, exc)
+        call.fail(exc)
 
     def _note_spawner(self, call: InCall) -> None:
         if call.method == SPAWN and call.headers is not None and SPAWNER in call.headers:
@@ -425,9 +431,7 @@ class Activation(Sender):
         try:
             return call.spec.signature.decode(call.content, call.payload)
         except RoostError as exc:
-            if call.mode == Mode.TELL:
-                log.error("%s was told, and did not run: %s", self.id, exc)
-            call.fail(exc)
+            self._mistaken(call, exc)
             return None
 
     def _answer(self, call: InCall, result: object) -> None:

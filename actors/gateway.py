@@ -144,6 +144,8 @@ class HostGateway:
                 prefix, min(limit, PAGE_MAX), cursor
             )
             await self._system.catch_up(where.incarnation for _, where in page)
+        except ValueError as exc:
+            raise InvalidArgument(f"cursor {cursor!r} is none that a page ended with") from exc
         except RegistryError as exc:
             raise Unavailable(str(exc)) from exc
         by_host: dict[str, list[ActorId]] = {}

@@ -30,6 +30,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"roost: {message} (see `{self.prog} --help`)\n")
 
 
+class _ShowVersion(argparse.Action):
+    """``roost --version`` is ``roost version``, as most commands have it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        commands.version(argparse.Namespace(json=False))
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
     sys.exit(run(sys.argv[1:] if argv is None else argv))
@@ -60,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
         prog="roost", allow_abbrev=False, description="Run and operate a cluster of actors.",
         epilog="example: roost up --hosts 3 --app counter.py",
     )  # fmt: skip
+    top.add_argument("--version", action=_ShowVersion, nargs=0, help="like the command version")
     subcommands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_host, _up, _hosts, _ps, _locate, _ask, _tell, _spawn, _stop, _drain, _version):
         add(subcommands)

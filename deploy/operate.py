@@ -68,6 +68,8 @@ def _host_row(host: HostInfo) -> list[str]:
 
 
 async def ps(client: TrioClient, args: argparse.Namespace) -> None:
+    if args.limit < 0:
+        raise ConfigError(f"--limit is {args.limit}: give at least 1, or 0 for all")
     found: list[Described] = []
     cursor, first = "", True
     while (first or cursor) and not 0 < args.limit <= len(found):

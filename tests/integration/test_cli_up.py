@@ -126,6 +126,10 @@ def test_the_reader_of_a_pipe_may_leave_early(env):
     assert result.stderr == ""
 
 
+def test_version_may_be_asked_for_in_either_way(env):
+    assert output("--version", env=env) == output("version", env=env)
+
+
 @pytest.mark.parametrize(
     ("args", "status", "words"),
     [
@@ -141,6 +145,7 @@ def test_the_reader_of_a_pipe_may_leave_early(env):
         (("ask", "Counter/a", "add", "1"), 2, "[1]"),
         (("ask", "Counter/a", "add", "--timeout", "0"), 2, "--timeout"),
         (("ask", "Counter/a", "add", "--timeout", "x"), 2, "--timeout"),
+        (("ps", "--limit", "-1"), 2, "--limit"),
         (("drain", "host-9"), 1, "host-9"),
         (("hosts", "--address", "nowhere"), 2, "'nowhere'"),
         (("hosts", "--address", "127.0.0.1:1"), 1, "127.0.0.1:1"),

@@ -26,6 +26,7 @@ from grpclib.const import Cardinality, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 import actors
+import wire
 from tests.integration.cluster import Cluster, keys_at
 from tests.integration.cluster_app import Recorder, Tally
 from wire._generated.roost import v1
@@ -136,6 +137,15 @@ def test_a_wrong_call_from_outside_is_one_status_that_names_what_is_wrong(
         assert caught.value.status is status, message
         assert all(word in message for word in words), message
         assert "\n" not in message
+
+    two_hosts.play(scenario)
+
+
+def test_a_cursor_that_no_page_ended_with_is_an_invalid_argument(two_hosts: Cluster) -> None:
+    async def scenario(system: actors.HostSystem) -> None:
+        async with wire.trio_connect(two_hosts.hosts["host-1"].address) as client:
+            with pytest.raises(actors.InvalidArgument, match="cursor 'x' is none that"):
+                await client.list(cursor="x")
 
     two_hosts.play(scenario)
 
