@@ -75,7 +75,7 @@ check-layers: $(READY)
 
 .PHONY: bench
 bench: $(READY) ## the short form of all benchmarks
-	@$(RUN) -m bench $(ARGS)
+	@$(RUN) -m bench --short $(ARGS)
 
 .PHONY: sim sim-mutants
 sim: $(READY) ## simulate a cluster in virtual time; SEED=n replays a failure
