@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roost.moves")
 
-BATCH_MAX = 64
+#: Actors of one offer. Making and taking it holds up either host for 0.1 ms each, which callers
+#: feel; a drain is in more of a hurry.
+BATCH_MAX, DRAIN_BATCH_MAX = 32, 128
 BATCH_BYTES_MAX = 1 << 20
 ANSWER_S = 5.0
 RETRY_S = 0.1
@@ -89,8 +91,9 @@ class Mover:
             for activation in activations:
                 if id(activation) not in known:
                     nursery.start_soon(self._move_busy, to, activation, deadline, is_drain)
-            for start in range(0, len(resting), BATCH_MAX):
-                batch = [a for a in resting[start : start + BATCH_MAX] if self._is_at_rest(a)]
+            step = DRAIN_BATCH_MAX if is_drain else BATCH_MAX
+            for start in range(0, len(resting), step):
+                batch = [a for a in resting[start : start + step] if self._is_at_rest(a)]
                 with self._under_way(batch):
                     await self._move_resting(to, batch, is_drain)
 
@@ -206,7 +209,8 @@ class Mover:
         """
         batch: list[tuple[Activation, Offer]] = []
         size = 0
-        while left and len(batch) < BATCH_MAX:
+        most = DRAIN_BATCH_MAX if is_drain else BATCH_MAX
+        while left and len(batch) < most:
             activation = left[0]
             if activation.is_in(Phase.QUIESCING):  # else it was killed while it waited
                 offer = self._offer(activation, is_drain, timers)
