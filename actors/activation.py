@@ -24,6 +24,7 @@ from actors.kinds import REMIND, SPAWN, SPAWNER
 from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
 from actors.reasons import Reason
+from actors.supervision import is_actors_own
 from actors.timers import Timer
 from placement.ports import RegistryError
 from wire.errors import (
@@ -379,14 +380,14 @@ class Activation(Sender):
                 spec = call.spec
                 result = spec.function(self.actor, *arguments[0], **arguments[1])
                 self._answer(call, await result if spec.is_async else result)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             self._raised(call, exc)
         except trio.Cancelled:
             call.fail(OutcomeUnknown(f"{self.id}.{call.method} was cancelled: its actor stopped"))
             raise
         except BaseExceptionGroup as exc:
             _, rest = exc.split(trio.Cancelled)
-            if not isinstance(rest, Exception):
+            if rest is None or not is_actors_own(rest):
                 call.fail(OutcomeUnknown(f"{self.id}.{call.method} was cancelled"))
                 raise
             self._raised(call, rest)  # it was cancelled, and raised while it cleaned up
@@ -395,7 +396,7 @@ class Activation(Sender):
             call.running = False
             self.active.remove(call)
 
-    def _raised(self, call: InCall, exc: Exception) -> None:
+    def _raised(self, call: InCall, exc: BaseException) -> None:
         if call.mode == Mode.TELL:
             log.error("%s.%s raised, and nobody waits for it", self.id, call.method, exc_info=exc)
         call.fail(_actor_error(exc))
@@ -641,7 +642,7 @@ class Activation(Sender):
         if hasattr(self, "actor"):
             del self.actor
 
-    def crashed(self, error: Exception) -> None:
+    def crashed(self, error: BaseException) -> None:
         """A background task or ``run()`` raised."""
         self.system.lifecycle.crashed(self, error)
 
@@ -661,7 +662,7 @@ def _wrong_mode(id: ActorId, call: InCall, has: Mode) -> str:
     return f"{id}.{call.method} returns one result: ask or tell it, it is no stream"
 
 
-def _actor_error(exc: Exception) -> RoostError:
+def _actor_error(exc: BaseException) -> RoostError:
     """What a handler raised, as its caller sees it.
 
     An error that Roost raised inside the handler keeps its type only as a name: it is about

@@ -44,7 +44,7 @@ class Life:
         self.save_no = 0
         self.saved = saved  # hash of what is stored, to skip a save that changes nothing
         self.lock: trio.Lock | None = None
-        self.crash: Exception | None = None  # of a background task while on_activate ran
+        self.crash: BaseException | None = None  # of a background task while on_activate ran
 
 
 class Lifecycle:
@@ -66,7 +66,7 @@ class Lifecycle:
         activation.take_system_messages()
         try:
             self._make(activation, stored)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             self._could_not_start(activation, exc)
             return
         if type(activation.actor).on_activate is Actor.on_activate:
@@ -123,7 +123,7 @@ class Lifecycle:
 
     async def _hook(
         self, activation: Activation, name: str, hook: Callable[..., Awaitable[None]], *args: Any
-    ) -> Exception | None:
+    ) -> BaseException | None:
         """Run a hook of the actor as a turn of its own; returns what it raised.
 
         Calls that it makes are the actor's, calls that wait for it are cycles, kill() cancels it.
@@ -135,7 +135,7 @@ class Lifecycle:
                 activation.active.append(call)
                 CURRENT.set(call)
                 await hook(*args)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             return exc
         finally:
             call.running = False
@@ -169,7 +169,7 @@ class Lifecycle:
             activation.phase = Phase.STARTING
             self._system.nursery.start_soon(self._activate, activation)
 
-    def _could_not_start(self, activation: Activation, exc: Exception) -> None:
+    def _could_not_start(self, activation: Activation, exc: BaseException) -> None:
         why = f"{activation.id} could not start: {_say(exc)}"
         log.error(why, exc_info=exc, extra={"actor": str(activation.id)})
         self._system.record_failure(activation.id, why)
@@ -428,7 +428,7 @@ class Lifecycle:
 
     # Crash --------------------------------------------------------------------------------
 
-    def handler_raised(self, activation: Activation, exc: Exception) -> None:
+    def handler_raised(self, activation: Activation, exc: BaseException) -> None:
         """A handler's exception has gone to its caller; what else follows."""
         directive = supervision.after_handler_error(
             activation.kind.options, activation.crashes or (), trio.current_time()
@@ -436,7 +436,7 @@ class Lifecycle:
         if directive is not None and activation.phase is Phase.ACTIVE:
             self._apply(activation, directive, exc)
 
-    def crashed(self, activation: Activation, exc: Exception) -> None:
+    def crashed(self, activation: Activation, exc: BaseException) -> None:
         """``run()`` or a background task raised."""
         log.error("%s crashed", activation.id, exc_info=exc, extra={"actor": str(activation.id)})
         if activation.phase is Phase.STARTING:
@@ -448,7 +448,7 @@ class Lifecycle:
         directive = supervision.after_crash(activation.kind.options, activation.crashes or (), now)
         self._apply(activation, directive, exc)
 
-    def _apply(self, activation: Activation, directive: Directive, exc: Exception) -> None:
+    def _apply(self, activation: Activation, directive: Directive, exc: BaseException) -> None:
         activation.crashes = [*(activation.crashes or ())[-20:], trio.current_time()]
         match directive:
             case Restart(after_s):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.incoming import CURRENT, InCall
+from actors.supervision import is_actors_own
 
 if TYPE_CHECKING:
     from actors.activation import Activation
@@ -79,7 +80,7 @@ class ActorNursery:
             await self._closed.wait()
 
     async def _keep(self) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             with self.cancel_scope:
                 async with trio.open_nursery() as self._nursery:
@@ -88,7 +89,9 @@ class ActorNursery:
                     self._early.clear()
                     self._opened.set()
                     await trio.sleep_forever()
-        except Exception as exc:  # what a user's task raised, as a group
+        except BaseException as exc:  # what a user's task raised, as a group
+            if not is_actors_own(exc):
+                raise
             error = exc
         finally:
             self._nursery = None

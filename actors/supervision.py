@@ -32,6 +32,14 @@ class Escalate(NamedTuple):
 Directive = Restart | Stop | Escalate | None
 
 
+def is_actors_own(exc: BaseException) -> bool:
+    """Whether what its code raised is for the actor to bear, not for its host: not Ctrl-C, not a
+    cancellation, but ``sys.exit()``, which some library meant for a program of its own."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_actors_own(each) for each in exc.exceptions)
+    return isinstance(exc, (Exception, SystemExit))
+
+
 def after_handler_error(options: KindOptions, crashes: Sequence[float], now: float) -> Directive:
     """What a handler's exception asks for; None: the actor carries on."""
     if options.on_error == "resume":

@@ -370,7 +370,7 @@ class ChildLifecycle(Lifecycle):
         super().started(activation)
         self._link.started()
 
-    def _could_not_start(self, activation: Activation, exc: Exception) -> None:
+    def _could_not_start(self, activation: Activation, exc: BaseException) -> None:
         self._link.could_not_start(exc)
 
     async def save(self, activation: Activation, registry: Registry | None = None) -> None:
@@ -381,7 +381,7 @@ class ChildLifecycle(Lifecycle):
     def stop(self, activation: Activation, reason: Reason) -> None:
         self._link.tell(messages.END if reason is Reason.STOPPED else messages.PASSIVATE, None)
 
-    def crashed(self, activation: Activation, exc: Exception) -> None:
+    def crashed(self, activation: Activation, exc: BaseException) -> None:
         text = "".join(traceback.format_exception(exc))[-6_000:]
         _end_if_out_of_memory(self._link, exc)
         inner: BaseException = exc
@@ -390,7 +390,7 @@ class ChildLifecycle(Lifecycle):
         details = {"type": type(inner).__name__, "traceback": text}
         self._link.tell(messages.CRASHED, (ActorError.code, str(inner), details))
 
-    def handler_raised(self, activation: Activation, exc: Exception) -> None:
+    def handler_raised(self, activation: Activation, exc: BaseException) -> None:
         _end_if_out_of_memory(self._link, exc)
 
 

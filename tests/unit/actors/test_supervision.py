@@ -488,3 +488,53 @@ async def test_an_actor_that_nobody_spawned_stops_as_failed(autojump_clock: Mock
         await trio.sleep(1)
         assert not system.activations
         assert "boom" in system.failures[actors.actor_id("Child", "c")][0]
+
+
+# Code that means to end a program ---------------------------------------------------------
+
+
+class Quitter(Actor):
+    starts = 0
+
+    async def on_activate(self) -> None:
+        Quitter.starts += 1
+        if self.key == "at once":
+            raise SystemExit(4)
+
+    @handler
+    async def quit(self) -> None:
+        raise SystemExit(3)
+
+    @handler
+    async def quit_inside(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._quit_later)
+
+    @handler
+    async def quit_later(self) -> None:
+        self.nursery.start_soon(self._quit_later)
+
+    async def _quit_later(self) -> None:
+        raise SystemExit(5)
+
+    @handler
+    async def count(self) -> int:
+        return self.starts
+
+
+async def test_sys_exit_in_an_actor_ends_no_more_than_an_exception_does(
+    autojump_clock: MockClock,
+) -> None:
+    Quitter.starts = 0
+    async with actors.open_system() as system:
+        quitter = system.ref(Quitter, "a")
+        with pytest.raises(actors.ActorError, match="SystemExit: 3"):
+            await quitter.quit()
+        with pytest.raises(actors.ActorError, match="SystemExit: 5"):
+            await quitter.quit_inside()
+        assert await quitter.count() == 1
+        await quitter.quit_later()
+        await trio.sleep(1)
+        assert await quitter.count() == 2  # as after any crash of a background task
+        with pytest.raises(actors.ActorFailed, match="could not start: SystemExit: 4"):
+            await system.ref(Quitter, "at once").count()
