@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from wire.tls import TlsConfig
 
 MIB = 1 << 20
+PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,8 @@ class HostConfig:
         _at_least(self, 0.2, "lease_ttl_s")
         _at_least(self, 0.1, "heartbeat_interval_s")
         _at_least(self, 0, "drain_timeout_s", "port", "redis_wait_s")
+        if self.port > PORT_MAX:
+            raise ConfigError(f"port is {self.port}; it must be at most {PORT_MAX}")
         _at_least(self, 0.01, "weight")
         _at_least(self, 1, "link_credit_bytes")
         if self.stall_limit_s is not None and not 0 < self.stall_limit_s < self.lease_ttl_s:

@@ -20,7 +20,7 @@ from actors.gateway import HostGateway
 from actors.hosting import Hosting, HostSystem
 from actors.interceptors import Interceptor
 from actors.membership import Keeper
-from actors.service_nursery import open_service_nursery
+from actors.service_nursery import check_trio, open_service_nursery
 from actors.system import new_incarnation
 from placement.lease import LeaseTerms
 from placement.lease_thread import LeaseKeeper, boottime_s
@@ -205,11 +205,12 @@ async def open_host(
     inside a plain ``trio.run``. ``services`` are further gRPC services for the same port.
 
     Raises ConfigError (settings, port taken, a Redis that would lose keys) and Unavailable (no
-    Redis), each in one line that names the remedy.
+    Redis), each in one line that names the remedy; and RuntimeError outside of Trio.
     """
     from placement.redis_registry import RedisRegistry
     from wire.loops import open_crossing
 
+    check_trio("open_host()")
     async with open_crossing() as crossing, open_service_nursery() as nursery:
         try:
             registry = RedisRegistry(

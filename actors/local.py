@@ -11,7 +11,7 @@ from actors.actor import Actor
 from actors.config import SystemConfig
 from actors.interceptors import Interceptor
 from actors.reasons import Reason
-from actors.service_nursery import open_service_nursery
+from actors.service_nursery import check_trio, open_service_nursery
 from actors.system import System, new_incarnation
 from placement.memory import MemoryRegistry, MemoryStore
 from placement.records import Member, MemberState
@@ -32,8 +32,9 @@ async def open_system(
 
     Classes need not be listed: making a ref of one is enough. ``store`` keeps saved states; hand
     the same one to a later system to find them again. At the end every actor is stopped, with
-    ``on_deactivate`` called and its state saved.
+    ``on_deactivate`` called and its state saved. Raises RuntimeError outside of Trio.
     """
+    check_trio("open_system()")
     registry = MemoryRegistry(store if store is not None else MemoryStore())
     async with open_service_nursery() as nursery:
         system = System(

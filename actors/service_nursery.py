@@ -31,6 +31,15 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
         raise error
 
 
+def check_trio(what: str) -> None:
+    """Raises RuntimeError that names the remedy when the caller is no Trio task."""
+    if not trio.lowlevel.in_trio_task():
+        raise RuntimeError(
+            f"{what} runs in Trio: use actors.run(main) or trio.run(main), or in an asyncio "
+            "program `await actors.run_in_asyncio(main)`"
+        )
+
+
 async def _keep_open(task_status: trio.TaskStatus[trio.Nursery]) -> None:
     with trio.CancelScope(shield=True):
         async with trio.open_nursery() as nursery:

@@ -289,7 +289,7 @@ def test_a_wrong_setting_of_a_system_is_named(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("lease_ttl_s", 0), ("heartbeat_interval_s", 0), ("cluster", ""), ("cluster", "a b"),
-     ("weight", 0), ("stall_limit_s", 99)],
+     ("weight", 0), ("stall_limit_s", 99), ("port", -1), ("port", 70_000)],
 )  # fmt: skip
 def test_a_wrong_setting_of_a_host_is_named(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -259,6 +261,22 @@ async def test_what_the_block_raises_comes_out_as_it_is(autojump_clock: MockCloc
         with pytest.raises(type(error)) as caught:
             await raise_inside(error)
         assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [actors.open_system(), actors.open_host(actors.HostConfig(redis_url="redis://127.0.0.1"))],
+    ids=["a system", "a host"],
+)
+def test_outside_of_trio_opening_says_how_to_get_into_it(
+    opened: AbstractAsyncContextManager[object],
+) -> None:
+    async def main() -> None:
+        async with opened:
+            pass
+
+    with pytest.raises(RuntimeError, match=r"await actors\.run_in_asyncio"):
+        asyncio.run(main())
 
 
 class Pair(Actor):
