@@ -149,7 +149,8 @@ class System:
     async def stop(self, ref: object) -> bool:
         """Stop an actor once its waiting messages have run, and wait for it.
 
-        Returns False when it was not running. A later message starts it again.
+        Returns False when it was not running. A later message starts it again. An actor that
+        stopped itself so would wait for itself: ``self.passivate()`` is for that.
         """
         return await self.stop_id(id_of(ref))
 
