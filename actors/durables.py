@@ -15,8 +15,9 @@ import trio
 
 from actors.activation import DURABLE, Activation
 from actors.calls import TellNowait
-from actors.incoming import InCall
+from actors.incoming import CURRENT, InCall
 from actors.kinds import SPAWN
+from actors.reasons import Reason
 from actors.ref import prepare
 from actors.routing import Unroutable, choose
 from placement.ports import Fenced, RegistryError
@@ -35,6 +36,8 @@ PAGE = 500
 COALESCE_S = 0.5
 SCAN_EVERY_S = 30.0
 RETRY_S = 1.0
+#: In the DURABLE header of a spec that is delivered once more, unasked.
+AGAIN = "again"
 
 
 class Durables:
@@ -53,6 +56,10 @@ class Durables:
     async def keep(self, activation: Activation, content: int, payload: bytes) -> None:
         """Make a running actor durable. Raises NotDelivered if it is no longer owned here, and
         Unavailable when the registry is out of reach."""
+        call = CURRENT.get()
+        if call is not None and call.headers is not None and call.headers.get(DURABLE) == AGAIN:
+            await self._check_wanted(activation)
+            return
         activation.is_durable = True
         try:
             kept = await self._system.registry.keep_spec(
@@ -65,6 +72,16 @@ class Durables:
             raise Unavailable(f"the spec of {activation.id} is not kept: {exc}") from exc
         if not kept:
             raise NotDelivered(f"{activation.id} is no longer owned here: its spec is not kept")
+
+    async def _check_wanted(self, activation: Activation) -> None:
+        """It was brought back: it is durable unless it has been stopped since its spec was read."""
+        try:
+            activation.is_durable = await self.has_spec(activation.id)
+        except RegistryError as exc:
+            activation.is_durable = True  # as far as is known
+            raise Unavailable(f"the spec of {activation.id} is not found now: {exc}") from exc
+        if not activation.is_durable:
+            self._system.lifecycle.stop(activation, Reason.STOPPED)
 
     async def has_spec(self, target: ActorId) -> bool:
         """Whether the actor is durable, running or not. Raises RegistryError."""
@@ -88,7 +105,7 @@ class Durables:
             activation.queue = activation.queue or deque()
             call = InCall(activation, SPAWN, spec[1:])
             call.content = spec[0]
-            call.headers = {DURABLE: "1"}
+            call.headers = {DURABLE: AGAIN}
             call.spec = activation.kind.method(SPAWN)
             activation.queue.appendleft(call)
 
@@ -143,7 +160,7 @@ class Durables:
             return
         self.revived_total += 1
         call = prepare(
-            system, TellNowait, target, SPAWN, Mode.TELL, spec[0], spec[1:], None, {DURABLE: "1"}
+            system, TellNowait, target, SPAWN, Mode.TELL, spec[0], spec[1:], None, {DURABLE: AGAIN}
         )
         system.router.submit(call)
 

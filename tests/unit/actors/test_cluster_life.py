@@ -12,6 +12,7 @@ from trio.testing import MockClock
 import actors
 import actors.testing
 from actors import Reason, SystemConfig, handler
+from actors.ref import id_of
 from actors.testing import ClusterConfig
 from placement.ports import Fenced
 from placement.records import View
@@ -486,3 +487,19 @@ async def test_a_host_that_drains_while_it_has_no_lease_leaves(autojump_clock: M
         await cluster.drain(second)
         await trio.sleep(5)
         assert {m.host_id for m in cluster.store.view().members} == {first.host_id}
+
+
+async def test_a_durable_actor_that_is_stopped_while_it_is_brought_back_stays_stopped(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever looks for durable actors may have read the spec before it was deleted."""
+    async with actors.testing.open_cluster([Account], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        ref = await host.spawn(Account, "a", durable=True)
+        spec = cluster.store.specs["Account/a"]
+        assert await host.stop(ref)
+        assert "Account/a" not in cluster.store.specs
+        host.durables._revive_if_needed(id_of(ref), spec, None)
+        await trio.sleep(1)
+        assert "Account/a" not in cluster.store.specs
+        assert id_of(ref) not in host.activations

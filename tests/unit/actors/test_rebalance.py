@@ -270,15 +270,16 @@ class Keeper(Actor):
 
 @contextmanager
 def _counted_specs(hosts: list[HostSystem]) -> Iterator[dict[str, list[str]]]:
-    """Which specs each host reads."""
+    """Which specs each host reads in its ranges; the spec of one actor alone does not count."""
     read: dict[str, list[str]] = {host.host_id: [] for host in hosts}
 
     def count(host: HostSystem) -> Callable[..., Any]:
         specs = host.registry.specs
 
-        async def counting(*args: Any) -> Any:
-            page = await specs(*args)
-            read[host.host_id] += [name for name, _, _ in page]
+        async def counting(ranges: Any, limit: int) -> Any:
+            page = await specs(ranges, limit)
+            if any(first < last for first, last in ranges):
+                read[host.host_id] += [name for name, _, _ in page]
             return page
 
         return counting
