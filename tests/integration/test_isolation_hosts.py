@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,15 +34,20 @@ def two_hosts(**settings):
             )
             for n in range(2)
         ]  # fmt: skip
-        yield hosts, [host.wait_for("ready at").split()[-1] for host in hosts]
+        addresses = [host.wait_for("ready at").split()[-1] for host in hosts]
+        rounds = itertools.count()  # until the first host knows of the second, it claims all
+        wait_until(
+            lambda: len(set(ask_all(addresses, "where", of=f"{next(rounds)}-").values())) == 2
+        )
+        yield hosts, addresses
 
 
-def ask_all(addresses, method, *args):
-    """{key: answer} of all actors."""
+def ask_all(addresses, method, *args, of=""):
+    """{key: answer} of all actors; ``of``: how other ones' keys begin."""
 
     async def main():
         async with wire.connect(addresses) as client:
-            keys = [str(n) for n in range(ACTORS)]
+            keys = [f"{of}{n}" for n in range(ACTORS)]
             answers = await asyncio.gather(
                 *(client.ask("Isolated", key, method, *args) for key in keys)
             )
