@@ -8,30 +8,22 @@ import socket
 import threading
 import time
 import traceback
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import trio
 
 from actors.activation import Activation
-from actors.calls import Call
-from actors.incoming import InCall, fill
 from actors.isolation import linux, messages
+from actors.isolation.child_calls import ChildInCall
+from actors.isolation.child_system import ChildSystem
 from actors.isolation.deadline import SharedDeadline
 from actors.isolation.messages import Init, load_class
 from actors.isolation.pipe import Pipe
-from actors.lifecycle import Lifecycle
 from actors.reasons import Reason
-from actors.router import Router
-from actors.system import System
-from placement.memory import MemoryRegistry, MemoryStore
-from placement.ports import Registry
 from placement.records import Stored
 from wire.errors import (
     ActorError,
-    DeadlineExceeded,
-    NotDelivered,
-    RoostError,
     error_from_code,
 )
 from wire.ids import ActorId
@@ -43,15 +35,12 @@ from wire.items import (
     Failure,
     Grant,
     Item,
-    Mode,
     Reply,
     Request,
     Response,
 )
-from wire.ports import Peer
 
 EXIT_LEASE_LOST = 70
-EXIT_MEMORY = 77
 WATCH_S = 0.1
 BUSY_S = 0.2
 LOG_CHARS_MAX = 20_000
@@ -253,195 +242,3 @@ class ToParent(logging.Handler):
                 self._token.run_sync_soon(self._link.tell, messages.LOG, body)
         except Exception:
             self.handleError(record)
-
-
-class ChildInCall(InCall):
-    """A turn as the child sees it; answers go to the parent, deadlines are the parent's."""
-
-    def __init__(
-        self, link: ParentLink, activation: Activation, item: Envelope, expires_at: float
-    ) -> None:
-        self.activation = activation
-        fill(self, item, expires_at)
-        self.link = link
-        self.call = item.call
-
-    def cancelled(self) -> None:
-        """The parent's turn was cancelled."""
-        was_running = self.running
-        self.activation.cancel(self)
-        if not was_running:
-            self.fail(NotDelivered("cancelled before it began"))
-
-    def _end(self) -> None:
-        super()._end()
-        self.link.turns.pop(self.call, None)
-
-    def _reply(self, content: int, payload: bytes) -> None:
-        self.link.pipe.send(Reply(self.call, 0, 0, content, payload))
-
-    def _fail(self, error: RoostError) -> None:
-        self.link.pipe.send(
-            Failure(self.call, 0, 0, error.code, error.message, error.details or None)
-        )
-
-    def _chunk(self, content: int, payload: bytes) -> None:
-        self.link.pipe.send(Chunk(self.call, content, payload))
-
-
-class _Sent:
-    """Where a call is that the parent has."""
-
-    sent_to = ""
-
-    def late(self, where: str, reachable: bool) -> RoostError:
-        return DeadlineExceeded(f"{where}: no answer before the deadline")
-
-
-_SENT: Any = _Sent()
-
-
-class ChildRouter(Router):
-    """Hands every call to the parent."""
-
-    def __init__(self, system: System, link: ParentLink) -> None:
-        super().__init__(system)
-        self._link = link
-        self._calls: dict[int, Call] = {}
-        self._last_id = 0
-
-    def tell_here(self, *args: Any) -> bool:
-        return False
-
-    def submit(self, call: Call) -> None:
-        self._last_id += 1
-        call.id, call.entry = self._last_id, _SENT
-        budget_ms = -1
-        if call.expires_at != float("inf"):
-            budget_ms = max(0, int((call.expires_at - self.system.now()) * 1000))
-        target = call.target
-        envelope = Envelope(
-            0, 0, 0, call.id, target.kind, target.key, call.method, call.mode, call.content,
-            call.payload, budget_ms, call.chain, call.headers, call.credit,
-        )  # fmt: skip
-        try:
-            self._link.pipe.send(envelope)
-        except RoostError as exc:
-            call.failed(exc)
-        else:
-            self._calls[call.id] = call
-
-    def abandon(self, call: Call) -> None:
-        if self._calls.pop(call.id, None) is not None:
-            self._link.pipe.send(Cancel(call.id))
-
-    def grant(self, call: Call, items: int) -> None:
-        self._link.pipe.send(Grant(call.id, items))
-
-    def on_answer(self, item: Reply | Failure | Chunk | Accepted) -> None:
-        """What became of a call."""
-        number = item.stream if isinstance(item, Accepted) else item.call
-        call = self._calls.get(number)
-        if call is None:
-            return
-        match item:
-            case Reply():
-                call.finished(item.content, item.payload)
-            case Failure():
-                call.failed(error_from_code(item.code, item.message, item.details))
-            case Chunk():
-                call.chunk(item.content, item.payload)
-            case Accepted():
-                call.accepted()
-        if call.done or (isinstance(item, Accepted) and call.mode == Mode.TELL):
-            self._calls.pop(number, None)
-
-
-class ChildLifecycle(Lifecycle):
-    """What the parent decides is the parent's."""
-
-    isolates = False
-
-    def __init__(self, system: System, link: ParentLink) -> None:
-        super().__init__(system)
-        self._link = link
-
-    def started(self, activation: Activation) -> None:
-        super().started(activation)
-        self._link.started()
-
-    def _could_not_start(self, activation: Activation, exc: BaseException) -> None:
-        self._link.could_not_start(exc)
-
-    async def save(self, activation: Activation, registry: Registry | None = None) -> None:
-        data = self.snapshot(activation)
-        if data is not None:
-            await self._link.ask(messages.SAVE, data)
-
-    def stop(self, activation: Activation, reason: Reason) -> None:
-        self._link.tell(messages.END if reason is Reason.STOPPED else messages.PASSIVATE, None)
-
-    def crashed(self, activation: Activation, exc: BaseException) -> None:
-        text = "".join(traceback.format_exception(exc))[-6_000:]
-        _end_if_out_of_memory(self._link, exc)
-        inner: BaseException = exc
-        while isinstance(inner, BaseExceptionGroup):
-            inner = inner.exceptions[0]
-        details = {"type": type(inner).__name__, "traceback": text}
-        self._link.tell(messages.CRASHED, (ActorError.code, str(inner), details))
-
-    def handler_raised(self, activation: Activation, exc: BaseException) -> None:
-        _end_if_out_of_memory(self._link, exc)
-
-
-def _end_if_out_of_memory(link: ParentLink, exc: BaseException) -> None:
-    """A process at its bound cannot be trusted to go on."""
-    if isinstance(exc, MemoryError):
-        link.pipe.flush()
-        os._exit(EXIT_MEMORY)
-
-
-class ChildSystem(System):
-    """The system that an isolated actor sees as ``self.system``."""
-
-    def __init__(self, cls: type, init: Init, link: ParentLink) -> None:
-        super().__init__(
-            [cls], cast(Any, MemoryRegistry(MemoryStore())), link.nursery, init.config,
-            is_local=False,
-        )  # fmt: skip
-        self._link = link
-        self.me = Peer(init.host_id, init.incarnation, init.address)
-        self.child_router = ChildRouter(self, link)
-        self.router = self.child_router
-        self.lifecycle = ChildLifecycle(self, link)
-        self.reminders = cast(Any, ChildReminders(link))
-        self.serving = True
-
-    @property
-    def host_id(self) -> str:
-        return self.me.host_id
-
-    @property
-    def address(self) -> str:
-        return self.me.address
-
-    def is_serving(self) -> bool:
-        return not self._link.deadline.is_past()
-
-    async def stop_id(self, target: ActorId) -> bool:
-        stopped: bool = await self._link.ask(messages.STOP, str(target))
-        return stopped
-
-
-class ChildReminders:
-    """Reminders are the parent's to keep."""
-
-    def __init__(self, link: ParentLink) -> None:
-        self._link = link
-
-    async def set(self, target: ActorId, name: str, after_s: float, every_s: float) -> None:
-        await self._link.ask(messages.SET_REMINDER, (name, after_s, every_s))
-
-    async def drop(self, target: ActorId, name: str) -> bool:
-        dropped: bool = await self._link.ask(messages.DROP_REMINDER, name)
-        return dropped

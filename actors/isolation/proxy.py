@@ -7,32 +7,30 @@ on the child's behalf, as that actor.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
 from actors.actor import Actor
-from actors.calls import Call
-from actors.foreign import Encoded, ProcessDied, raised
+from actors.foreign import ProcessDied, raised
 from actors.incoming import InCall
 from actors.isolation import messages
 from actors.isolation.messages import Init, path_of
 from actors.isolation.processes import ChildProcess
+from actors.isolation.relay import RelayedCall, relay
+from actors.isolation.turns import Turns
 from actors.reasons import Reason
 from wire.errors import OutcomeUnknown, ProtocolError, RoostError, Unavailable, error_from_code
-from wire.ids import ActorId, parse_actor_id
+from wire.ids import parse_actor_id
 from wire.items import (
-    Accepted,
     Cancel,
     Chunk,
     Envelope,
     Failure,
     Grant,
     Item,
-    Mode,
     Reply,
     Request,
     Response,
@@ -43,31 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roost.processes")
 
-#: How long a cancelled turn may take to end before its child is killed (seconds).
-CANCEL_S = 5.0
 #: How long a child may take to hand out its state (seconds).
 SNAPSHOT_S = 5.0
-#: Items that a stream in the child may be ahead of its consumer here.
-WINDOW = 16
 REQUESTS_MAX = 1_000
-
-
-class _Turn:
-    """One turn that runs in the child."""
-
-    __slots__ = ("chunks", "ended", "failure", "reply", "wake")
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.reply: bytes | None = None
-        self.failure: RoostError | None = None
-        self.ended = trio.Event()
-        self.wake = trio.Event()
-
-    def end(self, reply: bytes | None, failure: RoostError | None) -> None:
-        self.reply, self.failure = reply, failure
-        self.ended.set()
-        self.wake.set()
 
 
 class _Asked:
@@ -80,45 +56,6 @@ class _Asked:
         self.response: Response | None = None
 
 
-class RelayedCall(Call):
-    """A call that the child makes, on its way to whom it is for."""
-
-    __slots__ = ("child_call", "proxy")
-
-    proxy: Proxy
-    child_call: int
-
-    def accepted(self) -> None:
-        if not self.done:
-            self.proxy.send(Accepted(self.child_call, 0))
-            if self.mode == Mode.TELL:
-                self._end()
-
-    def chunk(self, content: int, payload: bytes) -> None:
-        if not self.done:
-            self.proxy.send(Chunk(self.child_call, content, payload))
-
-    def finished(self, content: int, payload: bytes) -> None:
-        if not self.done:
-            self._end()
-            self.proxy.send(Reply(self.child_call, 0, 0, content, payload))
-
-    def failed(self, error: RoostError) -> None:
-        if not self.done:
-            self._end()
-            self.proxy.send(_failure(self.child_call, error))
-
-    def leave(self) -> None:
-        """Nobody waits for it any more."""
-        if not self.done:
-            self.router.abandon(self)
-            self._end()
-
-    def _end(self, error: RoostError | None = None) -> None:
-        super()._end(error)
-        self.proxy.calls.pop(self.child_call, None)
-
-
 class Proxy(Actor, kind="roost.Proxy"):
     """See the module. Made by :func:`proxy_for`."""
 
@@ -128,13 +65,18 @@ class Proxy(Actor, kind="roost.Proxy"):
         self.calls: dict[int, RelayedCall] = {}
         self.is_busy = False
         self._child: ChildProcess | None = None
-        self._turns: dict[int, _Turn] = {}
+        self._turns = Turns(self)
         self._asked: dict[int, _Asked] = {}
         self._open = 0
         self._last_id = 0
         self._started = False
         self._ending = False
         self._is_fresh = False  # the snapshot was just sent: do not ask for it
+
+    @property
+    def activation(self) -> Activation:
+        """Whose half this is."""
+        return self._activation
 
     @property
     def pid(self) -> int:
@@ -202,72 +144,9 @@ class Proxy(Actor, kind="roost.Proxy"):
         if self._child is not None:
             await self._child.end()
 
-    # Turns --------------------------------------------------------------------------------
-
     def invoke(self, call: InCall) -> Any:
         """Run a handler over there: an awaitable of Encoded, or an iterator of them."""
-        return self._stream(call) if call.spec.mode is Mode.STREAM else self._unary(call)
-
-    async def _unary(self, call: InCall) -> Encoded:
-        number, turn = self._begin(call)
-        try:
-            await turn.ended.wait()
-        finally:
-            await self._finish(number, turn)
-        return self._result(call, turn)
-
-    async def _stream(self, call: InCall) -> AsyncIterator[Encoded]:
-        number, turn = self._begin(call)
-        try:
-            while True:
-                for payload in turn.chunks:
-                    yield Encoded(payload)
-                    self.send(Grant(number, 1))
-                turn.chunks.clear()
-                if turn.ended.is_set():
-                    break
-                await turn.wake.wait()
-                turn.wake = trio.Event()
-        finally:
-            await self._finish(number, turn)
-        self._result(call, turn)
-
-    def _begin(self, call: InCall) -> tuple[int, _Turn]:
-        if self._child is None or self._ending:
-            raise ProcessDied("its process is gone")
-        self._last_id += 1
-        turn = self._turns[self._last_id] = _Turn()
-        mode = Mode.STREAM if call.spec.mode is Mode.STREAM else Mode.ASK
-        headers = {k: v for k, v in (call.headers or {}).items() if k[:6] != "roost-"}
-        budget_ms = -1
-        if call.expires_at != math.inf:
-            budget_ms = max(0, int((call.expires_at - self._activation.system.now()) * 1000))
-        self.send(Envelope(
-            0, 0, 0, self._last_id, self.id.kind, self.id.key, call.method, mode, call.content,
-            call.payload, budget_ms, (*call.chain, call.token), headers or None, WINDOW,
-        ))  # fmt: skip
-        return self._last_id, turn
-
-    async def _finish(self, number: int, turn: _Turn) -> None:
-        """The turn is over here only when it is over there."""
-        if not turn.ended.is_set():
-            self.send(Cancel(number))
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CANCEL_S):
-                await turn.ended.wait()
-            if not turn.ended.is_set() and self._child is not None:
-                log.error("%s: a cancelled turn does not end; its process is killed", self.id)
-                self._child.signal(9)
-                with trio.CancelScope(shield=True):
-                    await turn.ended.wait()
-        self._turns.pop(number, None)
-
-    def _result(self, call: InCall, turn: _Turn) -> Encoded:
-        if turn.failure is None:
-            return Encoded(turn.reply or b"")
-        if turn.failure.code in ("actor_error", "internal"):
-            raise raised(turn.failure)
-        call.fail(turn.failure)
-        return Encoded(b"")
+        return self._turns.invoke(call)
 
     # The child's life ---------------------------------------------------------------------
 
@@ -293,8 +172,7 @@ class Proxy(Actor, kind="roost.Proxy"):
         died = ProcessDied(child.describe_end())
         self._child = None
         self._activation.system.processes.forget(child)
-        for turn in self._turns.values():
-            turn.end(None, OutcomeUnknown(f"{self.id}: {died}"))
+        self._turns.lost(OutcomeUnknown(f"{self.id}: {died}"))
         for asked in self._asked.values():
             asked.done.set()
         for call in list(self.calls.values()):
@@ -303,6 +181,18 @@ class Proxy(Actor, kind="roost.Proxy"):
             self._ending = True
             if self._started:
                 self._activation.crashed(died)
+
+    def check_running(self) -> None:
+        """Raises ProcessDied when no turn can begin."""
+        if self._child is None or self._ending:
+            raise ProcessDied("its process is gone")
+
+    def signal(self, number: int) -> bool:
+        """Whether there was a child to send that signal to."""
+        if self._child is None:
+            return False
+        self._child.signal(number)
+        return True
 
     def send(self, item: Item) -> None:
         if self._child is not None:
@@ -334,9 +224,9 @@ class Proxy(Actor, kind="roost.Proxy"):
     def _on_item(self, item: Item) -> None:
         match item:
             case Reply() | Failure() | Chunk():
-                self._on_answer(item)
+                self._turns.on_answer(item)
             case Envelope():
-                self._relay(item)
+                relay(self, item)
             case Cancel():
                 if (call := self.calls.get(item.call)) is not None:
                     call.leave()
@@ -351,36 +241,6 @@ class Proxy(Actor, kind="roost.Proxy"):
                 self._on_request(item)
             case _:
                 log.error("%s: its process sends a %s", self.id, type(item).__name__)
-
-    def _on_answer(self, item: Reply | Failure | Chunk) -> None:
-        turn = self._turns.get(item.call)
-        if turn is None:
-            return
-        match item:
-            case Reply():
-                turn.end(item.payload, None)
-            case Failure():
-                turn.end(None, error_from_code(item.code, item.message, item.details))
-            case Chunk():
-                turn.chunks.append(item.payload)
-                turn.wake.set()
-
-    def _relay(self, item: Envelope) -> None:
-        activation = self._activation
-        system = activation.system
-        expires_at = math.inf if item.budget_ms < 0 else system.now() + item.budget_ms / 1000
-        call = RelayedCall(
-            system.router, activation, ActorId(item.kind, item.key), item.method,
-            Mode(item.mode), item.content, item.payload, expires_at, item.chain, item.headers,
-        )  # fmt: skip
-        call.proxy, call.child_call, call.credit = self, item.call, item.credit
-        self.calls[item.call] = call
-        kind = system.kinds.hosted(item.kind)
-        spec = kind.handlers.get(item.method) if kind is not None else None
-        call.idempotent = spec is not None and spec.idempotent
-        if expires_at != math.inf:
-            system.router.wheel.add(call, expires_at)
-        system.router.submit(call)
 
     def _on_request(self, item: Request) -> None:
         activation = self._activation
@@ -447,7 +307,3 @@ def proxy_for(activation: Activation, tagged: bytes | None) -> Proxy:
     proxy.__init__()  # type: ignore[misc]
     proxy.tagged = tagged
     return proxy
-
-
-def _failure(call: int, error: RoostError) -> Failure:
-    return Failure(call, 0, 0, error.code, error.message, error.details or None)
