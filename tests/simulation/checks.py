@@ -116,14 +116,19 @@ def two_owners(events: Sequence[Event]) -> Breaches:
 
 
 def epochs(events: Sequence[Event]) -> Breaches:
-    """Epochs only grow: those granted, and those that activations begin with."""
+    """Epochs only grow: those granted, and those that activations begin with.
+
+    The one exception: the server loses its data, and its clock has stepped back.
+    """
     granted: dict[str, tuple[int, str]] = {}
     begun: dict[str, int] = defaultdict(int)
     for event in events:
-        if isinstance(event, Granted):
+        if isinstance(event, LostData) and event.is_back:
+            granted.clear()
+            begun.clear()
+        elif isinstance(event, Granted):
             grant, before = (event.epoch, event.host), granted.get(event.actor, (0, ""))
-            # A claim that is sent twice gets its one epoch twice, even if that was released.
-            if grant != before and event.epoch <= before[0]:
+            if event.epoch <= before[0]:
                 yield f"{event.actor}: {grant} granted after {before}"
             granted[event.actor] = grant
         elif isinstance(event, Began) and event.how != "restarted":
@@ -204,8 +209,9 @@ def leases(events: Sequence[Event]) -> Breaches:
     """Past its lease a host serves nothing: nothing begins there, goes on, is sent or saved."""
     ends = lease_ends(events)
     over = {e.host: e.at for e in events if isinstance(e, LeaseOver)}
+    adds = {e.op for e in events if isinstance(e, Called) and e.method == "add"}
     for event in events:
-        if isinstance(event, Ran) and event.stage == "did":
+        if isinstance(event, Ran) and event.stage != "in" and event.op in adds:
             if event.at > over.get(event.host, math.inf) + TOUCH_S:
                 yield f"operation {event.op} of {event.actor} goes on after the lease of its host"
         elif isinstance(event, SentLate):

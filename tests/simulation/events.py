@@ -118,10 +118,14 @@ class Kept(NamedTuple):
 
 
 class LostData(NamedTuple):
-    """The server came back with other data: what each actor's stored state is from now on."""
+    """The server came back with other data: what each actor's stored state is from now on.
+
+    ``is_back``: its clock has stepped back meanwhile, so neither tells which epochs there were.
+    """
 
     at: float
     stored: dict[str, Ops]
+    is_back: bool
 
 
 class Called(NamedTuple):

@@ -38,6 +38,7 @@ async def finish(world: World) -> None:
     for _ in range(HOSTS_MIN - len(world.up())):
         world.start()
     bound_s = settle_bound_s(world)
+    await world.all_ready()
     if not await _within(bound_s, lambda: is_settled(world)):
         world.broken(f"not settled within {bound_s:.1f} s: {why_unsettled(world)}")
     await _revived(world, bound_s + SCAN_EVERY_S)

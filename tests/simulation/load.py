@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 import actors
-from tests.simulation.events import Streamed
+from tests.simulation.events import Kept, Streamed
 from tests.simulation.kinds import KINDS
 from tests.simulation.world import Life, World
 from wire.errors import DeadlineExceeded, NotDelivered, RoostError, Unavailable
@@ -22,14 +22,22 @@ from wire.items import Content, Mode
 
 COUNTING = ("Counter", "Tally", "Vault", "Agent")
 KEYS = ("a", "b", "c")
-TARGETS = tuple(f"{kind}/{key}" for kind in COUNTING for key in KEYS)
+KEY_WEIGHTS = (8, 3, 1)  # some are seldom called, and passivate
 PAUSE_S = 0.15
+STEWARDS_KEYS = ("p", "q", "r")
+STEWARD_PAUSE_S = 0.7
+STEWARD_PATIENCE_S = 10.0
 
 #: What a program does next, and how often.
 MIX = {
-    "add": 10, "slow": 3, "tell": 5, "nowait": 2, "stubborn": 1, "stream": 2, "relay": 3,
+    "add": 10, "slow": 5, "tell": 5, "nowait": 2, "stubborn": 1, "stream": 2, "relay": 3,
     "relay tell": 1, "stop": 0.3, "durable": 0.2,
 }  # fmt: skip
+
+
+def draw_target(rng: Random) -> str:
+    (key,) = rng.choices(KEYS, KEY_WEIGHTS)
+    return f"{rng.choice(COUNTING)}/{key}"
 
 
 async def program(world: World, life: Life, number: int) -> None:
@@ -39,7 +47,7 @@ async def program(world: World, life: Life, number: int) -> None:
     life.programs += 1
     try:
         while not world.is_closing and not life.is_leaving:
-            await trio.sleep(rng.expovariate(1 / PAUSE_S))
+            await trio.sleep(rng.expovariate(1 / PAUSE_S) * world.pace)
             (what,) = rng.choices(list(MIX), list(MIX.values()))
             with noting_errors(world, f"a program on {life.name}"):
                 await caller.do(what)
@@ -52,7 +60,7 @@ async def client(world: World, number: int) -> None:
     rng = Random(f"{world.seed} client {number}")
     world.clients += 1
     while not world.is_closing:
-        await trio.sleep(rng.expovariate(1 / PAUSE_S))
+        await trio.sleep(rng.expovariate(1 / PAUSE_S) * world.pace)
         with noting_errors(world, "a client"):
             await ask_from_outside(world, rng, f"client-{number}")
     world.clients -= 1
@@ -80,7 +88,7 @@ class Caller:
 
     async def do(self, what: str) -> None:
         rng = self._rng
-        target = rng.choice(TARGETS)
+        target = draw_target(rng)
         kind, _, key = target.partition("/")
         timeout_s = rng.choice((0.3, 2.0, 6.0, 6.0))
         ref = actors.with_timeout(self._system.ref(KINDS[kind], key), timeout_s)
@@ -145,9 +153,38 @@ class Caller:
         self._world.durables[f"Agent/{key}"] = None
 
 
+async def steward(world: World) -> None:
+    """Spawns durable actors that nobody else calls, and stops them, each time from another host."""
+    rng = Random(f"{world.seed} steward")
+    world.clients += 1
+    while not world.is_closing:
+        await trio.sleep(rng.expovariate(1 / STEWARD_PAUSE_S))
+        lives = [life for life in world.up() if life.host is not None]
+        if lives:
+            with noting_errors(world, "the steward"):
+                await _spawn_or_stop(world, rng.choice(lives), rng.choice(STEWARDS_KEYS))
+    world.clients -= 1
+
+
+async def _spawn_or_stop(world: World, life: Life, key: str) -> None:
+    assert life.host is not None
+    system, name, run_id = life.host.system, f"Agent/{key}", world.server.run_id
+    is_wanted = name not in world.durables
+    world.durables.pop(name, None)  # while nobody knows
+    with trio.move_on_after(STEWARD_PATIENCE_S, shield=True) as scope:
+        if is_wanted:
+            await system.spawn(KINDS["Agent"], key, durable=True)
+        else:
+            await system.stop(system.ref(KINDS["Agent"], key))
+    if not scope.cancelled_caught and world.server.run_id == run_id:
+        world.log(Kept(trio.current_time(), name, is_wanted, name in world.server.store.specs))
+        if is_wanted:
+            world.durables[name] = None
+
+
 async def ask_from_outside(world: World, rng: Random, client: str) -> None:
     """One ask, sent again to another host as long as it certainly did not run."""
-    target = rng.choice(TARGETS)
+    target = draw_target(rng)
     timeout_s = rng.choice((0.3, 2.0, 6.0))
 
     async def ask(op: int) -> int:

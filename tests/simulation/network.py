@@ -71,10 +71,10 @@ class Gate:
         of the host's tasks hears that its time is over."""
         held, self._held = self._held, deque()
         for event in held:
-            if at_once:
-                event.fire()
-            else:
+            if not at_once:
                 self._events.call_later(0.0, event.fire)
+            elif event.callback is not None:
+                event.callback(*event.args)
 
 
 class SimLinks(MemoryLinks):

@@ -27,14 +27,14 @@ class Road:
 
     def __init__(
         self, server: Server, events: Events, rng: Random, timeout_s: float,
-        on_ask: Callable[[str, str], None], on_asked: Callable[[str], None],
+        on_ask: Callable[[str, str], None], on_asked: Callable[[str, str], None],
     ) -> None:  # fmt: skip
         self.server = server
         self.events = events
         self.rng = rng
         self.timeout_s = timeout_s
         self.on_ask = on_ask  # told (host, script) of each request before it leaves
-        self.on_asked = on_asked  # told the host when it has left
+        self.on_asked = on_asked  # told the same when it has left
         self.happened: Counter[str] = Counter()
         self.weather = Weather()
         self.registries: list[SimRegistry] = []
@@ -140,7 +140,7 @@ class SimRegistry:
     def _send(self, request: Request, waiting: _Waiting) -> None:
         """The request leaves the host, and meets its fate."""
         road, weather = self._road, self._road.weather
-        road.on_asked(self._host)
+        road.on_asked(self._host, request.name)
         if self.is_cut or road.chance(weather.asked_never, "request lost"):
             return
         if not road.server.is_up:

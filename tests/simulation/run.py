@@ -17,14 +17,15 @@ import trio
 import trio.testing
 
 from tests.simulation import checks, kinds
+from tests.simulation.coverage import counts
 from tests.simulation.events import Event, Left, trace_hash
 from tests.simulation.finish import finish
 from tests.simulation.freezer import NeverEnds
 from tests.simulation.hosts import Sizes
 from tests.simulation.kinds import SimulatedFault
-from tests.simulation.load import client, program
+from tests.simulation.load import client, program, steward
 from tests.simulation.observer import stop_observing
-from tests.simulation.storm import PROFILES, Profile, Storm, draw_sizes
+from tests.simulation.storm import PROFILES, Profile, Script, Storm, draw_sizes
 from tests.simulation.world import World, open_world
 
 Scenario = Callable[[World], Awaitable[None]]
@@ -57,10 +58,15 @@ def profile_of(seed: int) -> Profile:
     return PROFILES[seed % len(PROFILES)]
 
 
-def run_seed(seed: int, steps: int = STEPS) -> Result:
-    """Simulate one seed. The same seed gives the same events, whatever the hash seed."""
+def run_seed(seed: int, steps: int = STEPS, script: Script | None = None) -> Result:
+    """Simulate one seed. The same seed gives the same events, whatever the hash seed.
+
+    ``script``: the storm does these steps instead of ``steps`` that chance chooses.
+    """
     profile = profile_of(seed)
     sizes = draw_sizes(Random(f"sizes {seed}"))
+
+    happened: Counter[str] = Counter()
 
     async def scenario(world: World) -> None:
         world.program = program
@@ -71,17 +77,21 @@ def run_seed(seed: int, steps: int = STEPS) -> Result:
             await trio.sleep(0.1)
         for number in range(CLIENTS):
             world.nursery.start_soon(client, world, number)
+        world.nursery.start_soon(steward, world)
         await trio.sleep(1.0)
-        await Storm(world, profile).blow(steps)
+        storm = Storm(world, profile)
+        await (storm.blow(steps) if script is None else storm.play(script))
         await finish(world)
+        happened.update(world.happened)
 
     start = time.perf_counter()
     events, internal = run_world(seed, sizes, scenario)
     found = checks.violations(events, is_planned=profile.is_planned)
     return Result(
-        seed, profile.name, steps, internal + found, trace_hash(events),
+        seed, profile.name, steps if script is None else len(script), internal + found,
+        trace_hash(events),
         round(events[-1].at, 3) if events else 0.0, round(time.perf_counter() - start, 3),
-        dict(Counter(type(event).__name__ for event in events)), events,
+        counts(events, happened), events,
     )  # fmt: skip
 
 
@@ -105,7 +115,17 @@ def run_world(seed: int, sizes: Sizes, scenario: Scenario) -> tuple[list[Event],
             if not isinstance(exc.__cause__, NeverEnds):
                 raise
             errors.append(f"broken off: {exc.__cause__}")
+        except Exception as exc:
+            errors.append("raised: " + "; ".join(sorted(set(_said(exc)))))
     return events, errors
+
+
+def _said(exc: BaseException) -> Iterator[str]:
+    if isinstance(exc, BaseExceptionGroup):
+        for each in exc.exceptions:
+            yield from _said(each)
+    else:
+        yield f"{type(exc).__name__}: {exc}"
 
 
 @contextmanager

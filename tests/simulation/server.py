@@ -65,6 +65,7 @@ class Server:
         self.is_up = True
         self.time_step_s = 0.0  # the server's clock is off by so much
         self.run_id = 1
+        self._latest_us = 0  # the latest time that it has ever shown
         self.store = SimStore(self.run_id)
         self.published: Callable[[int, int], None] = lambda generation, version: None
         self.store.callbacks.append(lambda g, v: self.published(g, v))
@@ -104,6 +105,7 @@ class Server:
         """Rule 9: another run id than the one beside the data starts a generation; so does a
         caller who has heard of a later one."""
         store = self.store
+        self._latest_us = max(self._latest_us, self.time_us())
         if store.run_id != self.run_id or request.generation > store.generation:
             self._begin_generation(request)
         store.epoch = max(store.epoch, request.epoch)
@@ -119,8 +121,7 @@ class Server:
 
     def _run_numbered(self, registry: MemoryRegistry, request: Request) -> Any:
         """Claims and assertions of one registry object are numbered: one that comes behind a later
-        one is void. A claim that comes twice gets the epoch of the first time, and an assertion
-        only confirms what is there."""
+        one is void, and one that comes twice only confirms what is there."""
         store = self.store
         me, wanted = request.args
         assert request.claim_no is not None
@@ -143,12 +144,9 @@ class Server:
         return [self._claim_again(me, claim, epoch) for claim in wanted]
 
     def _claim_again(self, me: str, claim: Claim, epoch: int) -> Claimed | Held:
-        store, mine = self.store, Location(me, epoch)
-        location = store.locations.get(claim.actor)
-        if location != mine:
-            if not memory.claim_granted(location, me, store.members, claim.offered):
-                return Held(location or NOWHERE)
-            store.locations[claim.actor] = mine
+        store, location = self.store, self.store.locations.get(claim.actor)
+        if location != Location(me, epoch):
+            return Held(location or NOWHERE)
         return Claimed(epoch, store.stored.get(claim.actor))
 
     def _tell(self, name: str, locations: dict[str, Location], stored: dict[str, Stored]) -> None:
@@ -182,7 +180,8 @@ class Server:
         if data is not None:
             vars(self.store).update(copy.deepcopy(data))
             stored = {actor: self._ops_in(s.data) for actor, s in self.store.stored.items()}
-            self._log(LostData(trio.current_time(), stored))
+            is_back = self.time_us() < self._latest_us
+            self._log(LostData(trio.current_time(), stored, is_back))
 
     def empty_data(self) -> dict[str, Any]:
         """The data of a server that has none: not even a generation."""

@@ -1,7 +1,7 @@
 """The world of a simulation: hosts in one Trio run, and everything that can be done to them.
 
 All chance comes from one generator, so a seed decides the whole run. Who decides what to do is
-elsewhere: the seed runner's storms (storm.py), or Hypothesis (machine.py).
+elsewhere: the seed's storm (storm.py), or Hypothesis (machine.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
 from random import Random
 from typing import Any
@@ -17,6 +18,7 @@ import trio
 
 from actors import Actor
 from actors.service_nursery import open_service_nursery
+from placement.ports import RegistryError
 from tests.simulation import kinds
 from tests.simulation.clock import HostClock
 from tests.simulation.events import (
@@ -43,6 +45,7 @@ from wire.items import Accepted, Chunk, Envelope, Item, Moved, Refused, Reply, R
 
 DRIFT = 0.01
 REPLICA_EVERY_S = 0.7
+STRANDED_AFTER_S = 0.25  # a reply that is on its way still comes
 _LEASED_ITEMS = (Envelope, Reply, Accepted, Refused, Chunk, Moved, Resume)
 _LEASED_SCRIPTS = ("save",)
 
@@ -63,6 +66,16 @@ class Life:
     @property
     def incarnation(self) -> str:
         return self.host.system.me.incarnation if self.host is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """What freezes a host: its next send or request, or only one of ``script``."""
+
+    seconds: float
+    has_left: bool = False  # freeze when the request is on its way, and not before
+    script: str = ""
+    is_stranded: bool = False  # when it thaws, the registry is out of its reach
 
 
 class World:
@@ -88,10 +101,12 @@ class World:
         self.observer = Observer(self._log_of_host)
         self.weather = FAIR
         self.lives: dict[str, Life] = {}
+        self.incarnations: list[str] = []  # all that there have been
         self.program: Callable[[World, Life, int], Awaitable[None]] | None = None
         self.programs_per_host = 0
         self.clients = 0  # that run
         self.is_closing = False  # programs make no new calls
+        self.pace = 1.0  # how much longer than usual they pause between calls
         self.durables: dict[str, None] = {}
         self._ops = count(1)
         self._names = count(1)
@@ -99,8 +114,7 @@ class World:
         self._incarnations: dict[str, Iterator[int]] = defaultdict(lambda: count(1))
         self._lease_ends: dict[str, float] = {}
         self._dead: set[str] = set()
-        #: host -> how long it freezes at its next send; whether only when a request has left
-        self._traps: dict[str, tuple[float, bool]] = {}
+        self._traps: dict[str, Trap] = {}  # by host
         self._freezes: dict[str, int] = defaultdict(int)
 
     # What is written down -----------------------------------------------------------------
@@ -139,12 +153,12 @@ class World:
         if life is not None and script in _LEASED_SCRIPTS:
             self._check_lease(life.incarnation, script)
         if life is not None:
-            self._spring(life.incarnation)
+            self._spring(life.incarnation, script)
 
-    def _on_asked(self, name: str) -> None:
+    def _on_asked(self, name: str, script: str) -> None:
         life = self.lives.get(name)
         if life is not None:
-            self._spring(life.incarnation, has_left=True)
+            self._spring(life.incarnation, script, has_left=True)
 
     def _check_lease(self, host: str, what: str) -> None:
         now = trio.current_time()
@@ -220,6 +234,8 @@ class World:
                     await self._run_host(life, nursery)
         except Unavailable as exc:
             self.note(f"{life.name} does not start: {exc}")
+        except Exception as exc:
+            self.broken(f"{life.name} ended in {type(exc).__name__}: {exc!r}")
         finally:
             if self.lives.get(life.name, life) is life:
                 self.lives.pop(life.name, None)
@@ -230,6 +246,7 @@ class World:
 
     async def _run_host(self, life: Life, nursery: trio.Nursery) -> None:
         clock = HostClock(self.rng.uniform(1 - DRIFT, 1 + DRIFT), self.rng.uniform(0, 1e6))
+        self.happened["clock off by over 0.5 %"] += abs(clock.rate - 1) > 0.005
         gate = self.network.gate(life.name)
         registry = SimRegistry(self.road, life.name, gate, next(self._registries))
         host = life.host = SimHost(
@@ -239,6 +256,7 @@ class World:
         async with host.running():
             life.is_up = True
             self.note(f"{life.incarnation} is up")
+            self.incarnations.append(life.incarnation)
             for number in range(self.programs_per_host):
                 if self.program is not None:
                     nursery.start_soon(self.program, self, life, number)
@@ -299,19 +317,22 @@ class World:
             if not is_heard:
                 self.network.thawed(life.name, at_once=False)
 
-    def freeze_at_send(self, life: Life, seconds: float) -> None:
+    def freeze_at_send(self, life: Life, trap: Trap) -> None:
         """Freeze between a check and its send, when it next sends or asks what needs a lease; or
         between a request and its reply."""
-        self._traps[life.incarnation] = seconds, self.rng.random() < 0.5
+        self._traps[life.incarnation] = trap
 
-    def _spring(self, host: str, *, has_left: bool = False) -> None:
-        life = self.lives.get(host.partition("#")[0])
-        seconds, only_left = self._traps.get(host, (0.0, False))
-        if seconds and only_left is has_left:
-            del self._traps[host]
-            if life is not None and life.incarnation == host:
-                self.happened["frozen with a request out" if has_left else "frozen at a send"] += 1
-                self.freeze(life, seconds)
+    def _spring(self, host: str, script: str = "", *, has_left: bool = False) -> None:
+        life, trap = self.lives.get(host.partition("#")[0]), self._traps.get(host)
+        if trap is None or trap.has_left is not has_left or trap.script not in ("", script):
+            return
+        del self._traps[host]
+        if life is not None and life.incarnation == host:
+            self.happened["frozen with a request out" if has_left else "frozen at a send"] += 1
+            self.freeze(life, trap.seconds)
+            if trap.is_stranded:
+                later_s = min(STRANDED_AFTER_S, trap.seconds)
+                self.network._events.call_later(later_s, self.cut_registry, life)
 
     # Network and registry -----------------------------------------------------------------
 
@@ -332,8 +353,9 @@ class World:
         self.network.cut(_address(one), _address(other))
 
     def cut_registry(self, life: Life) -> None:
-        self.note(f"registry out of reach for {life.name}")
-        self.registry_of(life).is_cut = True
+        if life.host is not None and not self.is_closing:
+            self.note(f"registry out of reach for {life.name}")
+            self.registry_of(life).is_cut = True
 
     def heal(self) -> None:
         self.note("heal")
@@ -350,6 +372,26 @@ class World:
         """It was only out of reach."""
         self.note("registry up")
         self.server.is_up = True
+
+    def step_clock(self, seconds: float) -> None:
+        """The registry's own clock (TIME) steps, either way."""
+        self.note(f"clock of the registry steps by {seconds:.1f} s")
+        self.server.time_step_s += seconds
+
+    async def rumour(self, teller: Life, incarnation: str, *, ready: bool) -> None:
+        """``teller`` heard, late or again, that a pod is ready or not, and writes it down."""
+        assert teller.host is not None
+        try:
+            await teller.host.system.registry.set_member(incarnation, ready=ready)
+        except RegistryError:
+            self.happened["rumour of no live host"] += 1
+        else:
+            self.happened["rumour of a live host"] += 1
+
+    async def all_ready(self) -> None:
+        """Every pod is ready, and that is no rumour."""
+        for life in self.up():
+            await self.rumour(life, life.incarnation, ready=True)
 
     def replace_server(self, how: str) -> None:
         """The registry is another run: "same" data, "empty", "old" or from a "replica"."""
@@ -408,4 +450,3 @@ async def open_world(seed: int, sizes: Sizes, events: list[Event]) -> AsyncItera
             stop_observing()
             kinds.install(None)
             nursery.cancel_scope.cancel()
-            trio.lowlevel.remove_instrument(world.freezer)
