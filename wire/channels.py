@@ -21,6 +21,7 @@ from wire.bounds import message_bytes_max
 from wire.errors import (
     ConfigError,
     DeadlineExceeded,
+    InvalidArgument,
     NotDelivered,
     OutcomeUnknown,
     ProtocolError,
@@ -76,9 +77,16 @@ class Channels:
         self._metadata = {"authorization": f"Bearer {token}"} if token else None
         self._channel: _Channel | None = None
         self._index = 0
+        self._is_closed = False
+
+    def check_open(self) -> None:
+        """Raises InvalidArgument after :meth:`close`."""
+        if self._is_closed:
+            raise InvalidArgument("this client is closed: call inside its `async with` block")
 
     def close(self) -> None:
-        """Close the connection; calls that still run end in OutcomeUnknown."""
+        """Close the connection for good; calls that still run end in OutcomeUnknown."""
+        self._is_closed = True
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -122,6 +130,7 @@ class Channels:
 
     def _current(self) -> _Channel:
         if self._channel is None:
+            self.check_open()
             host, port = self._addresses[self._index]
             config = Configuration(ssl_target_name_override=(self._tls and self._tls.name) or None)
             self._channel = _Channel(

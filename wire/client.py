@@ -151,6 +151,10 @@ class Client:
         reply: v1.DrainReply = await self._unary("Drain", request, v1.DrainReply)
         return reply.accepted
 
+    def check_open(self) -> None:
+        """Raises InvalidArgument when the client has been closed."""
+        self._channels.check_open()
+
     async def aclose(self) -> None:
         """Close the connection; calls that still run end in OutcomeUnknown."""
         self._channels.close()

@@ -17,6 +17,7 @@ import outcome
 import trio
 
 from wire import guest
+from wire.errors import ConfigError
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -126,7 +127,13 @@ async def open_crossing() -> AsyncIterator[Crossing]:
         return
     embedded = _embedded.get(None)
     if embedded is None:
-        import trio_asyncio
+        try:
+            import trio_asyncio
+        except ImportError as exc:
+            raise ConfigError(
+                "a plain trio.run needs the extra for this: pip install 'roost[trio-embedding]'; "
+                "actors.run(main) needs none"
+            ) from exc
 
         embedded = _Embedded(trio_asyncio.open_loop)
         _embedded.set(embedded)

@@ -62,6 +62,7 @@ class TrioClient:
         await self._cross(self._client.tell, kind, key, method, *args, **kwargs)
 
     def stream(self, kind: str, key: str, method: str, /, *args: Any, **kwargs: Any) -> TrioStream:
+        self._client.check_open()
         stream = self._client.stream(kind, key, method, *args, **kwargs)
         return TrioStream(stream, self._crossing)
 
@@ -94,6 +95,7 @@ class TrioClient:
     async def _cross(
         self, fn: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
     ) -> T:
+        self._client.check_open()  # the other loop may be gone, too
         return await self._crossing.cross(partial(fn, *args, **kwargs))
 
 

@@ -84,6 +84,34 @@ async def test_operators_calls_give_records(it: Served) -> None:
 
 
 @served()
+async def test_a_closed_client_says_that_it_is_closed(it: Served) -> None:
+    async def in_asyncio() -> None:
+        async with wire.connect(it.address) as client:
+            await client.ask("Counter", "a", "add", n=1)
+        with pytest.raises(InvalidArgument, match="closed"):
+            await client.ask("Counter", "a", "add", n=1)
+
+    await it.aio(in_asyncio)
+    async with wire.trio_connect(it.address) as client:
+        await client.ask("Counter", "a", "add", n=1)
+    with pytest.raises(InvalidArgument, match="closed"):
+        await client.ask("Counter", "a", "add", n=1)
+    with pytest.raises(InvalidArgument, match="closed"):
+        client.stream("Counter", "a", "count", 1)
+
+
+def test_a_plain_trio_run_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with wire.trio_connect("127.0.0.1:1"):
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "trio_asyncio", None)
+        with pytest.raises(ConfigError, match=r"roost\[trio-embedding\]"):
+            trio.run(main)
+
+
+@served()
 async def test_the_same_error_class_arrives_with_message_and_details(it: Served) -> None:
     async with wire.trio_connect(it.address) as client:
         with pytest.raises(UnknownKind, match="kind 'Counter' has no handler 'nope'"):
