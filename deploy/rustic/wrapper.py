@@ -63,7 +63,7 @@ class HostedAgent(AgentWrapper):
         """Returns once the agent has initialised. Raises FieldError; nothing stays then."""
         try:
             return self.initialize_agent()
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             # Messaging comes first, the agent next, and then it subscribes.
             is_its_own = hasattr(self, "messaging") and self.agent is None
             self.shutdown()
@@ -98,7 +98,7 @@ class HostedAgent(AgentWrapper):
 def _field(name: str, parse: Callable[[Any], T], value: Any) -> T:
     try:
         return parse(value)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         shown = f" {value!r}" if isinstance(value, str) else ""
         raise FieldError(f"{name}{shown}: {_say(exc)}") from exc
 

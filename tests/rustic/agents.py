@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import time
 
 from rustic_ai.core.guild import agent
@@ -41,6 +42,11 @@ class Counter(Agent):
 class Raises(Agent):
     def __init__(self) -> None:
         raise RuntimeError("no")
+
+
+class Exits(Agent):
+    def __init__(self) -> None:
+        sys.exit("no")
 
 
 class Dies(Agent):

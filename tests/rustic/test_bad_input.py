@@ -55,6 +55,7 @@ def backend(**changed) -> dict:
         ({"class_name": f"{AGENTS}.NoAgent"}, CLASS),
         ({"class_name": f"{AGENTS}.spec_of"}, CLASS),
         ({"class_name": f"{AGENTS}.Raises"}, CLASS),
+        ({"class_name": f"{AGENTS}.Exits"}, CLASS),
         ({"class_name": f"{AGENTS}.Dies"}, CLASS),
         ({"messaging_config": "{}"}, "messaging_config"),
         ({"messaging_config": backend(backend_module="no.such")}, "messaging_config"),

@@ -13,6 +13,9 @@ from tests.rustic.conftest import messaging_over, wait_for
 from tests.rustic.probe import probe_of
 from wire.agent_host import AgentRequest
 
+# A worker of rusticai-redis ends with a KeyError when its client leaves while it works.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 class Process:
     """Agents of guilds in this process, as a host's threads run them."""
