@@ -179,8 +179,11 @@ def state_type_of(cls: type) -> type[msgspec.Struct] | None:
     # That one annotation alone: others of the class need not resolve at run time.
     alone = {"__annotations__": {"state": base.__annotations__["state"]}}
     holder = type(cls.__name__, (), alone | {"__module__": base.__module__})
-    state_type = _hints(holder, base)["state"]
     where = f"{cls.__qualname__}.state"
+    try:
+        state_type = _hints(holder, base)["state"]
+    except TypeError as exc:
+        raise TypeError(f"{where}: {exc}") from exc
     if not (isinstance(state_type, type) and issubclass(state_type, msgspec.Struct)):
         raise TypeError(f"{where} must be annotated with a msgspec.Struct, not {state_type!r}")
     try:
@@ -277,6 +280,6 @@ def _hints(thing: Any, cls: type | None = None) -> dict[str, Any]:
         return typing.get_type_hints(thing, localns=local, include_extras=True)
     except NameError as exc:
         raise TypeError(
-            f"{thing.__qualname__}: annotation {exc.name!r} is not known in its module "
+            f"annotation {exc.name!r} is not known in its module "
             "(define it at module level, or import it outside 'if TYPE_CHECKING')"
         ) from exc

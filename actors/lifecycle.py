@@ -108,7 +108,11 @@ class Lifecycle:
         decoder = activation.kind.state_decoder
         if decoder is None:
             raise TypeError(f"a state is stored, but {activation.kind.name} declares none")
-        activation.actor.state = decoder.decode(Content.MSGPACK, body)  # type: ignore[attr-defined]
+        try:
+            state = decoder.decode(Content.MSGPACK, body)
+        except ValueError as exc:
+            raise ValueError(f"the stored state does not fit its class: {exc}") from exc
+        activation.actor.state = state  # type: ignore[attr-defined]
 
     async def _activate(self, activation: Activation) -> None:
         activation.life.crash = None

@@ -263,6 +263,47 @@ async def test_what_the_block_raises_comes_out_as_it_is(autojump_clock: MockCloc
         assert caught.value is error
 
 
+class Number(msgspec.Struct):
+    value: int = 0
+
+
+class Text(msgspec.Struct):
+    value: str = ""
+    added: list[int] = []
+
+
+class Longer(msgspec.Struct):
+    value: int = 0
+    added: list[int] = []
+
+
+def _of_state(state: type[msgspec.Struct]) -> Any:
+    async def keep(self: Any, value: int) -> None:
+        self.state.value = value
+
+    async def kept(self: Any) -> Any:
+        return msgspec.to_builtins(self.state)
+
+    body = {
+        "__annotations__": {"state": state}, "__module__": __name__,
+        "keep": handler(keep), "kept": handler(kept),
+    }  # fmt: skip
+    return type("Versioned", (Actor,), body)
+
+
+async def test_a_state_may_gain_fields_and_one_that_does_not_fit_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    store = MemoryStore()
+    async with actors.open_system(store=store) as system:
+        await system.ref(_of_state(Number), "a").keep(5)
+    async with actors.open_system(store=store) as system:
+        assert await system.ref(_of_state(Longer), "a").kept() == {"value": 5, "added": []}
+    async with actors.open_system(store=store) as system:
+        with pytest.raises(actors.ActorFailed, match=r"stored state does not fit.*`\$\.value`"):
+            await system.ref(_of_state(Text), "a").kept()
+
+
 @pytest.mark.parametrize(
     "opened",
     [actors.open_system(), actors.open_host(actors.HostConfig(redis_url="redis://127.0.0.1"))],
