@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -50,6 +51,10 @@ class Isolated(Actor, isolation="process", backoff_s=0.01, restarts_max=3):
     @handler
     def parent(self) -> int:
         return os.getppid()
+
+    @handler
+    def has_imported(self, module: str) -> bool:
+        return module in sys.modules
 
     @handler
     async def where(self) -> str:

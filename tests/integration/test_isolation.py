@@ -69,6 +69,13 @@ async def test_each_actor_has_a_process_of_its_own_forked_from_one_server(system
     assert await a.where() == "local"
 
 
+async def test_a_child_finds_imported_what_is_listed_to_be_preloaded():
+    module = "wsgiref.simple_server"  # nothing else imports it
+    for preload in ((), (module,)):
+        async with open_system([Isolated], config=SystemConfig(preload=preload)) as system:
+            assert await system.ref(Isolated, "a").has_imported(module) == bool(preload)
+
+
 async def test_calls_streams_errors_and_cycles_are_as_in_the_host(system):
     a, b = system.ref(Isolated, "a"), system.ref(Isolated, "b")
     assert await a.add(2) == 2
