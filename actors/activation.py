@@ -7,32 +7,27 @@ is in lifecycle.py.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from actors.calls import Call, Sender
-from actors.codec import encode
-from actors.foreign import ChildRaised, Encoded
-from actors.incoming import CURRENT, InCall, Internal, LocalInCall
+from actors.incoming import InCall, Internal, LocalInCall
 from actors.kinds import REMIND, SPAWN, SPAWNER
 from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
 from actors.reasons import Reason
-from actors.supervision import is_actors_own
 from actors.timers import Timer
+from actors.turns import mistaken
 from placement.ports import RegistryError
 from wire.errors import (
     ActorError,
     CallCycle,
     InvalidArgument,
     NotDelivered,
-    OutcomeUnknown,
     RoostError,
     Unavailable,
 )
@@ -46,13 +41,9 @@ if TYPE_CHECKING:
     from actors.kinds import Kind
     from actors.system import System
 
-#: In a message's headers: the actor is (to be) durable.
-DURABLE = "roost-durable"
 WATCH = "$watch"
 STOP = "$stop"
 CRASH = "$crash"
-
-SAVE_RETRY_S = 0.1
 
 log = logging.getLogger("roost.actors")
 
@@ -217,14 +208,8 @@ class Activation(Sender):
             raise InvalidArgument(_wrong_mode(self.id, call, spec.mode))
         except RoostError as exc:
             call.is_admitted()
-            self._mistaken(call, exc)
+            mistaken(call, exc)
         return False
-
-    def _mistaken(self, call: InCall, exc: RoostError) -> None:
-        """Its caller hears of the mistake; of that of a tell, on which nobody waits, the log."""
-        if call.mode == Mode.TELL:
-            log.error("%s was told, and did not run: %s", self.id, exc)
-        call.fail(exc)
 
     def _note_spawner(self, call: InCall) -> None:
         if call.method == SPAWN and call.headers is not None and SPAWNER in call.headers:
@@ -364,135 +349,6 @@ class Activation(Sender):
                 return call
         self.has_overtakers = False
         return None
-
-    async def turn(self, call: InCall) -> None:
-        """Run one message's handler and answer its caller. Raises nothing but cancellation.
-
-        The message stays the task's CURRENT one, until its next turn or the worker's end of it.
-        """
-        call.running = True
-        self.active.append(call)
-        CURRENT.set(call)
-        try:
-            if not call.is_plain or self.child is not None or self.system.interceptors is not None:
-                await self._run(call)
-            elif (arguments := self._arguments(call)) is not None:
-                spec = call.spec
-                result = spec.function(self.actor, *arguments[0], **arguments[1])
-                self._answer(call, await result if spec.is_async else result)
-        except (Exception, SystemExit) as exc:
-            self._raised(call, exc)
-        except trio.Cancelled:
-            call.fail(OutcomeUnknown(f"{self.id}.{call.method} was cancelled: its actor stopped"))
-            raise
-        except BaseExceptionGroup as exc:
-            _, rest = exc.split(trio.Cancelled)
-            if rest is None or not is_actors_own(rest):
-                call.fail(OutcomeUnknown(f"{self.id}.{call.method} was cancelled"))
-                raise
-            self._raised(call, rest)  # it was cancelled, and raised while it cleaned up
-            await trio.lowlevel.checkpoint_if_cancelled()
-        finally:
-            call.running = False
-            self.active.remove(call)
-
-    def _raised(self, call: InCall, exc: BaseException) -> None:
-        if call.mode == Mode.TELL:
-            log.error("%s.%s raised, and nobody waits for it", self.id, call.method, exc_info=exc)
-        call.fail(_actor_error(exc))
-        self.system.lifecycle.handler_raised(self, exc)
-
-    async def _run(self, call: InCall) -> None:
-        if isinstance(call, Internal):
-            await call.function()
-            return
-        arguments = self._arguments(call)
-        if arguments is None:
-            return
-        interceptors = self.system.interceptors
-        if interceptors is not None:
-            result = await interceptors.around_turn(self, call, *arguments)
-        else:
-            result = await self.invoke(call, *arguments)
-        is_heard = call.mode == Mode.ASK  # a stream's items have gone, and nobody hears a tell's
-        payload = self._encode_result(call, result) if is_heard else b""
-        if self.kind.options.persist == "turn" and not await self._is_saved(call):
-            return
-        if call.method == SPAWN and call.headers is not None and DURABLE in call.headers:
-            try:
-                await self.system.durables.keep(self, call.content, call.payload)
-            except (NotDelivered, Unavailable) as exc:
-                call.fail(OutcomeUnknown(f"{self.id} runs, but may not be durable: {exc}"))
-                return
-        if call.mode == Mode.TELL or self.system.is_serving():
-            call.reply(call.content, payload)
-
-    def _arguments(self, call: InCall) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """What the handler is called with; None when the caller has been told what is wrong."""
-        try:
-            return call.spec.signature.decode(call.content, call.payload)
-        except RoostError as exc:
-            self._mistaken(call, exc)
-            return None
-
-    def _answer(self, call: InCall, result: object) -> None:
-        """The result of a plain handler to its caller; a host without its lease says nothing."""
-        if call.mode != _ASK:
-            call.reply(call.content, b"")
-            return
-        payload = self._encode_result(call, result)
-        if self.system.is_serving():
-            call.reply(call.content, payload)
-
-    async def invoke(self, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the handler; returns its result, or None once its stream has ended."""
-        spec = call.spec
-        if self.child is not None:
-            result = self.child.invoke(call)
-            return await (self._stream(call, result) if spec.mode is Mode.STREAM else result)
-        if spec.mode is Mode.STREAM:
-            await self._stream(call, spec.function(self.actor, *args, **kwargs))
-            return None
-        if self.kind.options.isolation == "thread" and not spec.is_async:
-            return await self.run_blocking(partial(spec.function, self.actor, *args, **kwargs))
-        result = spec.function(self.actor, *args, **kwargs)
-        return await result if spec.is_async else result
-
-    async def _is_saved(self, call: InCall) -> bool:
-        """Save what the turn changed, as soon as the registry can be reached within the lease
-        and the call's deadline; without that its caller must not take it for done."""
-        while True:
-            try:
-                await self.system.lifecycle.save(self)
-                return True
-            except (NotDelivered, Unavailable) as exc:
-                why = f"{self.id}.{call.method} ran, but its state is not saved: {exc}"
-                if isinstance(exc, NotDelivered) or not self.system.is_serving():
-                    call.fail(OutcomeUnknown(why))
-                    return False
-                log.warning("%s", why)
-            await trio.sleep(SAVE_RETRY_S)
-
-    async def _stream(self, call: InCall, items: Any) -> None:
-        try:
-            async for item in items:
-                payload = self._encode_result(call, item)
-                await call.wait_credit()
-                if call.done or not self.system.is_serving():
-                    break
-                call.chunk(call.content, payload)
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
-                await items.aclose()
-
-    def _encode_result(self, call: InCall, value: object) -> bytes:
-        payload = value.payload if type(value) is Encoded else encode(call.content, value)
-        if len(payload) > (limit := self.system.config.payload_bytes_max):
-            raise ValueError(
-                f"{self.id}.{call.method} returned {len(payload)} bytes; "
-                f"payload_bytes_max is {limit}"
-            )
-        return payload
 
     def turns_done(self) -> None:
         """A worker has left."""
@@ -660,25 +516,3 @@ def _wrong_mode(id: ActorId, call: InCall, has: Mode) -> str:
     if has is Mode.STREAM:
         return f"{id}.{call.method} yields items: iterate over it (a stream, `roost ask --stream`)"
     return f"{id}.{call.method} returns one result: ask or tell it, it is no stream"
-
-
-def _actor_error(exc: BaseException) -> RoostError:
-    """What a handler raised, as its caller sees it.
-
-    An error that Roost raised inside the handler keeps its type only as a name: it is about
-    another call than the caller's.
-    """
-    if isinstance(exc, ChildRaised):
-        return exc.error
-    text = "".join(traceback.format_exception(exc))
-    if len(text) > 8_000:
-        text = text[:2_000] + "\n...\n" + text[-6_000:]
-    return ActorError(_message(exc)[:4_000], {"type": type(exc).__name__, "traceback": text})
-
-
-def _message(exc: BaseException) -> str:
-    """A group's own message says nothing of what went wrong: that of its members does."""
-    if not isinstance(exc, BaseExceptionGroup):
-        return str(exc)
-    inside = "; ".join(f"{type(each).__name__}: {_message(each)}" for each in exc.exceptions)
-    return f"{exc} [{inside}]"

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.activation import DURABLE, Activation
+from actors.activation import Activation
 from actors.calls import TellNowait
 from actors.incoming import CURRENT, InCall
 from actors.kinds import SPAWN
 from actors.reasons import Reason
 from actors.ref import prepare
 from actors.routing import Unroutable, choose
+from actors.turns import DURABLE
 from placement.ports import Fenced, RegistryError
 from placement.records import Location
 from placement.ring import stable_hash

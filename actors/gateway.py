@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors.activation import DURABLE, Activation, Phase
+from actors.activation import Activation, Phase
 from actors.calls import GatewayCall, Sender, WaitingCall
 from actors.kinds import SPAWN
 from actors.ref import prepare
+from actors.turns import DURABLE
 from placement.ports import RegistryError
 from wire.errors import InvalidArgument, NotDelivered, OutcomeUnknown, RoostError, Unavailable
 from wire.ids import ActorId, parse_actor_id

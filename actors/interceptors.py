@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from actors.turns import invoke
 from wire.ids import ActorId
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Interceptors:
         info = CallInfo(activation.id, call.method, dict(call.headers or {}), args, kwargs)
 
         async def innermost() -> Any:
-            return await activation.invoke(call, info.args, info.kwargs)
+            return await invoke(activation, call, info.args, info.kwargs)
 
         return await self._nest([i.turn for i in self._all], info, innermost)()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
-from actors.activation import CRASH, DURABLE, STOP, WATCH, Activation
+from actors.activation import CRASH, STOP, WATCH, Activation
 from actors.actor import Actor
 from actors.adopter import Adopter
 from actors.calls import Sender, StreamCall, TellNowait, WaitingCall
@@ -33,6 +33,7 @@ from actors.ref import Ref, id_of, prepare
 from actors.reminders import Reminders
 from actors.router import Router
 from actors.statistics import CallMeter, Statistics
+from actors.turns import DURABLE
 from actors.workers import WorkerPool
 from placement.ports import Registry, RegistryError
 from placement.records import Member, MemberState, View

@@ -13,6 +13,7 @@ import trio
 
 from actors.incoming import CURRENT
 from actors.resume import GO_ON
+from actors.turns import run_turn
 
 if TYPE_CHECKING:
     from actors.activation import Activation
@@ -90,7 +91,7 @@ class WorkerPool:
                 while not worker.is_cancelled and (call := activation.next_turn()) is not None:
                     worker.call, call.worker = call, worker
                     try:
-                        await activation.turn(call)
+                        await run_turn(activation, call)
                     finally:
                         worker.call = call.worker = None
                     count += 1

@@ -92,9 +92,9 @@ OWNERSHIP: dict[str, Mutant] = {
         "a kind that saves each turn answers before it has saved",
         (
             Edit(
-                "actors.activation:Activation._run",
-                "if self.kind.options.persist",
-                "call.reply(call.content, payload)\n    if self.kind.options.persist",
+                "actors.turns:_run",
+                "if activation.kind.options.persist",
+                "call.reply(call.content, payload)\n    if activation.kind.options.persist",
             ),
         ),
         ("acknowledged_and_lost", "counters"),

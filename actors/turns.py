@@ -1,0 +1,206 @@
+"""Turns: one message's handler, from its arguments to its answer.
+
+Which message is next says activation.py, whose task it runs in workers.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from actors.codec import encode
+from actors.foreign import ChildRaised, Encoded
+from actors.incoming import CURRENT, InCall, Internal
+from actors.kinds import SPAWN
+from actors.supervision import is_actors_own
+from wire.errors import ActorError, NotDelivered, OutcomeUnknown, RoostError, Unavailable
+from wire.items import Mode
+
+if TYPE_CHECKING:
+    from actors.activation import Activation
+
+#: In a message's headers: the actor is (to be) durable.
+DURABLE = "roost-durable"
+
+SAVE_RETRY_S = 0.1
+
+_ASK = Mode.ASK
+
+log = logging.getLogger("roost.actors")
+
+
+async def run_turn(activation: Activation, call: InCall) -> None:
+    """Run one message's handler and answer its caller. Raises nothing but cancellation.
+
+    The message stays the task's CURRENT one, until its next turn or the worker's end of it.
+    """
+    has_interceptors = activation.system.interceptors is not None
+    call.running = True
+    activation.active.append(call)
+    CURRENT.set(call)
+    try:
+        if not call.is_plain or activation.child is not None or has_interceptors:
+            await _run(activation, call)
+        elif (arguments := _arguments(activation, call)) is not None:
+            spec = call.spec
+            result = spec.function(activation.actor, *arguments[0], **arguments[1])
+            _answer(activation, call, await result if spec.is_async else result)
+    except (Exception, SystemExit) as exc:
+        _raised(activation, call, exc)
+    except trio.Cancelled:
+        call.fail(OutcomeUnknown(f"{activation.id}.{call.method} was cancelled: its actor stopped"))
+        raise
+    except BaseExceptionGroup as exc:
+        _, rest = exc.split(trio.Cancelled)
+        if rest is None or not is_actors_own(rest):
+            call.fail(OutcomeUnknown(f"{activation.id}.{call.method} was cancelled"))
+            raise
+        _raised(activation, call, rest)  # it was cancelled, and raised while it cleaned up
+        await trio.lowlevel.checkpoint_if_cancelled()
+    finally:
+        call.running = False
+        activation.active.remove(call)
+
+
+def _raised(activation: Activation, call: InCall, exc: BaseException) -> None:
+    if call.mode == Mode.TELL:
+        log.error("%s.%s raised, and nobody waits for it", activation.id, call.method, exc_info=exc)
+    call.fail(_actor_error(exc))
+    activation.system.lifecycle.handler_raised(activation, exc)
+
+
+async def _run(activation: Activation, call: InCall) -> None:
+    if isinstance(call, Internal):
+        await call.function()
+        return
+    arguments = _arguments(activation, call)
+    if arguments is None:
+        return
+    interceptors = activation.system.interceptors
+    if interceptors is not None:
+        result = await interceptors.around_turn(activation, call, *arguments)
+    else:
+        result = await invoke(activation, call, *arguments)
+    is_heard = call.mode == Mode.ASK  # a stream's items have gone, and nobody hears a tell's
+    payload = _encode_result(activation, call, result) if is_heard else b""
+    if activation.kind.options.persist == "turn" and not await _is_saved(activation, call):
+        return
+    if call.method == SPAWN and call.headers is not None and DURABLE in call.headers:
+        try:
+            await activation.system.durables.keep(activation, call.content, call.payload)
+        except (NotDelivered, Unavailable) as exc:
+            call.fail(OutcomeUnknown(f"{activation.id} runs, but may not be durable: {exc}"))
+            return
+    if call.mode == Mode.TELL or activation.system.is_serving():
+        call.reply(call.content, payload)
+
+
+def _arguments(
+    activation: Activation, call: InCall
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """What the handler is called with; None when the caller has been told what is wrong."""
+    try:
+        return call.spec.signature.decode(call.content, call.payload)
+    except RoostError as exc:
+        mistaken(call, exc)
+        return None
+
+
+def _answer(activation: Activation, call: InCall, result: object) -> None:
+    """The result of a plain handler to its caller; a host without its lease says nothing."""
+    if call.mode != _ASK:
+        call.reply(call.content, b"")
+        return
+    payload = _encode_result(activation, call, result)
+    if activation.system.is_serving():
+        call.reply(call.content, payload)
+
+
+async def invoke(
+    activation: Activation, call: InCall, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call the handler; returns its result, or None once its stream has ended."""
+    spec = call.spec
+    if activation.child is not None:
+        result = activation.child.invoke(call)
+        return await (_stream(activation, call, result) if spec.mode is Mode.STREAM else result)
+    if spec.mode is Mode.STREAM:
+        await _stream(activation, call, spec.function(activation.actor, *args, **kwargs))
+        return None
+    if activation.kind.options.isolation == "thread" and not spec.is_async:
+        function = partial(spec.function, activation.actor, *args, **kwargs)
+        return await activation.run_blocking(function)
+    result = spec.function(activation.actor, *args, **kwargs)
+    return await result if spec.is_async else result
+
+
+async def _is_saved(activation: Activation, call: InCall) -> bool:
+    """Save what the turn changed, as soon as the registry can be reached within the lease
+    and the call's deadline; without that its caller must not take it for done."""
+    while True:
+        try:
+            await activation.system.lifecycle.save(activation)
+            return True
+        except (NotDelivered, Unavailable) as exc:
+            why = f"{activation.id}.{call.method} ran, but its state is not saved: {exc}"
+            if isinstance(exc, NotDelivered) or not activation.system.is_serving():
+                call.fail(OutcomeUnknown(why))
+                return False
+            log.warning("%s", why)
+        await trio.sleep(SAVE_RETRY_S)
+
+
+async def _stream(activation: Activation, call: InCall, items: Any) -> None:
+    try:
+        async for item in items:
+            payload = _encode_result(activation, call, item)
+            await call.wait_credit()
+            if call.done or not activation.system.is_serving():
+                break
+            call.chunk(call.content, payload)
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+            await items.aclose()
+
+
+def _encode_result(activation: Activation, call: InCall, value: object) -> bytes:
+    payload = value.payload if type(value) is Encoded else encode(call.content, value)
+    if len(payload) > (limit := activation.system.config.payload_bytes_max):
+        raise ValueError(
+            f"{activation.id}.{call.method} returned {len(payload)} bytes; "
+            f"payload_bytes_max is {limit}"
+        )
+    return payload
+
+
+def mistaken(call: InCall, exc: RoostError) -> None:
+    """Its caller hears of the mistake; of that of a tell, on which nobody waits, the log."""
+    if call.mode == Mode.TELL:
+        log.error("%s was told, and did not run: %s", call.activation.id, exc)
+    call.fail(exc)
+
+
+def _actor_error(exc: BaseException) -> RoostError:
+    """What a handler raised, as its caller sees it.
+
+    An error that Roost raised inside the handler keeps its type only as a name: it is about
+    another call than the caller's.
+    """
+    if isinstance(exc, ChildRaised):
+        return exc.error
+    text = "".join(traceback.format_exception(exc))
+    if len(text) > 8_000:
+        text = text[:2_000] + "\n...\n" + text[-6_000:]
+    return ActorError(_message(exc)[:4_000], {"type": type(exc).__name__, "traceback": text})
+
+
+def _message(exc: BaseException) -> str:
+    """A group's own message says nothing of what went wrong: that of its members does."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return str(exc)
+    inside = "; ".join(f"{type(each).__name__}: {_message(each)}" for each in exc.exceptions)
+    return f"{exc} [{inside}]"
