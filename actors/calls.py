@@ -35,6 +35,16 @@ class Sender:
     def __init__(self) -> None:
         self.outs: dict[ActorId, Outbox] | None = None
 
+    def go_on_for(self, ended: Sender) -> None:
+        """Send behind what ``ended`` has sent, with its numbers; nothing has been sent before."""
+        self.outs, ended.outs = ended.outs, None
+        for box in (self.outs or {}).values():
+            box.sender = self
+
+    def has_sent_all(self) -> bool:
+        """Whether all that it sent to other hosts has been accepted there."""
+        return all(box.is_idle for box in (self.outs or {}).values())
+
 
 class Call:
     """One outgoing call. Ends in exactly one of ``finished`` and ``failed``."""

@@ -33,6 +33,7 @@ log = logging.getLogger("roost.actors")
 STATE = b"\x01"
 SNAPSHOT = b"\x02"
 SAVE_RETRY_S = 0.25
+SENT_POLL_S = 0.005
 
 
 class Life:
@@ -297,6 +298,7 @@ class Lifecycle:
         await activation.close_nursery()
         await self.deactivate(activation, reason)
         await self.save_before_leaving(activation)
+        await self._wait_sent(activation)
         if activation.phase is Phase.STOPPING and activation.depth:
             if reason is Reason.STOPPED:
                 await self._end_durable(activation)  # what comes next is another life
@@ -308,6 +310,15 @@ class Lifecycle:
             self._notify(activation, reason, "")
         else:
             self.end_watches(activation, has_stopped=True)
+
+    async def _wait_sent(self, activation: Activation) -> None:
+        """Its next life numbers what it sends anew, and would overtake what waits here; one that
+        begins here before long goes on with the same numbers."""
+        with trio.move_on_after(self._system.config.deactivate_timeout_s):
+            while not (activation.has_sent_all() or activation.depth):
+                if activation.phase is not Phase.STOPPING:
+                    return
+                await trio.sleep(SENT_POLL_S)
 
     async def deactivate(self, activation: Activation, reason: Reason) -> None:
         """Run the hook, for at most deactivate_timeout_s."""
@@ -350,6 +361,7 @@ class Lifecycle:
         again = system.start(activation.id, activation.kind)
         again.queue, again.waiters = activation.take_waiting(), activation.waiters
         again.has_overtakers = activation.has_overtakers
+        again.go_on_for(activation)
         again.inbox, activation.inbox = activation.inbox, None
         activation.waiters = None
         for call in again.queue:

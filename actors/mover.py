@@ -115,11 +115,8 @@ class Mover:
             and not activation.active
             and activation.is_bare
             and not self._system.lifecycle.has_hook(activation)
-            and self._has_sent_all(activation)
+            and activation.has_sent_all()
         )
-
-    def _has_sent_all(self, activation: Activation) -> bool:
-        return all(box.is_idle for box in (activation.outs or {}).values())
 
     async def _move_resting(self, to: str, batch: list[Activation], is_drain: bool) -> None:
         lifecycle = self._system.lifecycle
@@ -178,9 +175,9 @@ class Mover:
         numbered anew, and would overtake the rest. A little before ``deadline`` order gives way.
         """
         with trio.CancelScope(deadline=deadline - OFFER_S):
-            while not self._has_sent_all(activation):
+            while not activation.has_sent_all():
                 await trio.sleep(POLL_S)
-        return self._has_sent_all(activation)
+        return activation.has_sent_all()
 
     # Offering -----------------------------------------------------------------------------
 

@@ -241,6 +241,10 @@ class Relay(Actor):
         for n in range(first, end):
             await to.put.tell(n)
 
+    @handler
+    async def leave(self) -> None:
+        self.passivate()
+
 
 class Store(Actor, mailbox_max=4):
     """Slow, so that much waits for it."""
@@ -314,3 +318,20 @@ async def test_what_a_sender_that_moved_had_told_here_is_not_overtaken_when_its_
         assert await _move(old, third, store, 5.0) == 1
         await trio.sleep(10)
         assert await store.numbers() == list(range(5))
+
+
+@pytest.mark.parametrize("pause_s", [0.1, 8.0])
+async def test_nor_does_a_sender_that_was_passivated_overtake_what_it_had_sent(
+    autojump_clock: trio.testing.MockClock, pause_s: float
+) -> None:
+    async with open_cluster([Relay, Store], hosts=2) as cluster:
+        here, there = cluster.hosts
+        relay = here.ref(Relay, key_owned_by(here, Relay))
+        store = here.ref(Store, key_owned_by(there, Store))
+        await store.numbers()
+        await relay.push(store, 0, 20)
+        await relay.leave()
+        await trio.sleep(pause_s)
+        await relay.push(store, 20, 30)
+        await trio.sleep(10)
+        assert await store.numbers() == list(range(30))
