@@ -91,8 +91,9 @@ def test_hypothesis_shrinks_what_breaks_to_a_script_that_replays() -> None:
             run_state_machine_as_test(
                 ClusterMachine,
                 settings=settings(
-                    max_examples=10, stateful_step_count=6, deadline=None, derandomize=True,
+                    max_examples=5, stateful_step_count=6, deadline=None, derandomize=True,
                     suppress_health_check=list(HealthCheck), database=None,
+                    report_multiple_bugs=False,
                 ),
             )  # fmt: skip
         (replay,) = [line for line in raised.value.__notes__ if line.startswith("replay: ")]

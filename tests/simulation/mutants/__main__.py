@@ -20,7 +20,7 @@ from tests.simulation.mutants.catalogue import MUTANTS
 from tests.simulation.mutants.hunt import Hunt, hunt
 from tests.simulation.run import run_seed
 
-SECONDS = 60.0
+SECONDS = 90.0
 ROW = "{:29} {:4} {:8} {:>6} {:>5} {:>7}  {}"
 
 

@@ -37,36 +37,4 @@ GENERATIONS: dict[str, Mutant] = {
         ("two_owners",),
         ("failover", "storm"),
     ),
-    "offers-are-asserted": Mutant(
-        "9",
-        "a host asserts what it has quiesced or offered as if it ran",
-        (Edit(_GENERATIONS + "_running", "a.phase in _RUNS", "True"),),
-        ("two_owners", "epochs", "saves"),
-        ("failover", "storm"),
-    ),
-    "offer-of-any-generation": Mutant(
-        "9",
-        "an offer of an earlier generation is accepted, and its claim does not wait",
-        (
-            Edit(
-                "actors.adopter:Adopter._objection",
-                "offer.generation != system.view.generation",
-                "False",
-            ),
-            Edit(
-                "actors.generation:GuardedRegistry.claim",
-                "self._generations.check_claims()",
-                "all(c.offered for c in claims) or self._generations.check_claims()",
-            ),
-        ),
-        ("two_owners", "displaced"),
-        ("failover", "storm"),
-    ),
-    "old-scripts-count": Mutant(
-        "9",
-        "scripts of an earlier generation are carried out",
-        (Edit(_MEMORY + "_enter", "if known not in (0, store.generation):", "if False:"),),
-        ("two_owners", "epochs", "saves"),
-        ("failover", "storm"),
-    ),
 }

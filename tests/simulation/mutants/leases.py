@@ -55,20 +55,6 @@ LEASES: dict[str, Mutant] = {
         ("two_owners", "burials"),
         ("planned", "hosts"),
     ),
-    "sightings-outlive-their-generation": Mutant(
-        "3",
-        "a counter that began anew in a new generation counts as one that stood still",
-        (
-            Edit(
-                _LEASE + "Sightings.observe",
-                "self._seen if generation == self._generation else {}",
-                "self._seen",
-            ),
-        ),
-        ("burials", "two_owners"),
-        ("failover",),
-        first=76,
-    ),
     "serves-past-its-lease": Mutant(
         "4",
         "nothing is checked at dequeue, reply, send and save",
@@ -94,7 +80,6 @@ LEASES: dict[str, Mutant] = {
         ),
         ("leases",),
         ("hosts",),
-        first=104,
     ),
     "turns-outlive-the-lease": Mutant(
         "4",
@@ -102,7 +87,6 @@ LEASES: dict[str, Mutant] = {
         (Edit(_LIFECYCLE + "kill", "call.worker.cancel()", "pass"),),
         ("leases",),
         ("registry", "storm"),
-        first=71,
     ),
     "actors-outlive-the-lease": Mutant(
         "4",

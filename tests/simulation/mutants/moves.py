@@ -28,19 +28,6 @@ MOVES: dict[str, Mutant] = {
         ("epochs",),
         ("planned",),
     ),
-    "claim-back-without-offer": Mutant(
-        "7",
-        "an old owner in doubt takes back whatever is free by now",
-        (
-            Edit(
-                _MOVER + "_claim_back",
-                "Claim(actor, Location(me, activation.epoch))",
-                "Claim(actor)",
-            ),
-        ),
-        ("acknowledged_and_lost", "counters"),
-        ("links", "storm"),
-    ),
     "stream-table-left-behind": Mutant(
         "10",
         "the stream table does not move with the snapshot",
@@ -58,13 +45,7 @@ MOVES: dict[str, Mutant] = {
     "mailbox-left-behind": Mutant(
         "7",
         "messages that were taken and have not run do not move along",
-        (
-            Edit(
-                _MOVER + "_offer",
-                "[_waiting(c, now) for c in activation.queue or () if isinstance(c, RemoteInCall)]",
-                "[]",
-            ),
-        ),
+        (Edit("actors.adopter:Adopter._continue", "in offer.waiting:", "in ():"),),
         ("planned", "left"),
         ("planned",),
     ),
