@@ -5,8 +5,8 @@ The map, from the outside in:
 - what you write: ``actor`` (Actor), ``handlers`` (@handler), ``interceptors``, ``testing``
 - what you hold: ``system`` (System), ``ref`` (refs and streams), ``reasons``, ``config``
 - how you start: ``local`` (open_system), ``host`` (open_host), ``run``
-- one actor here: ``activation``, ``turns``, ``lifecycle``, ``supervision``, ``nursery``, ``timers``,
-  ``workers``, ``incoming``, ``resume``, ``collector``
+- one actor here: ``activation``, ``turns``, ``lifecycle``, ``supervision``, ``nursery``,
+  ``timers``, ``workers``, ``incoming``, ``resume``, ``collector``
 - calls between actors: ``calls``, ``router``, ``outgoing`` and ``outbox`` (sender's half),
   ``receiver`` and ``inbox`` (receiver's half), ``routing``, ``resolver``, ``claimer``,
   ``deadlines``
