@@ -27,6 +27,7 @@ LEASES: dict[str, Mutant] = {
         ),
         ("two_owners", "burials"),
         ("hosts", "storm"),
+        first=32,
     ),
     "burial-without-counter": Mutant(
         "3",
@@ -68,25 +69,13 @@ LEASES: dict[str, Mutant] = {
         ("leases",),
         ("hosts",),
     ),
-    "late-claim-starts": Mutant(
-        "4",
-        "a claim whose answer comes after the lease starts its actor",
-        (
-            Edit(
-                "actors.claimer:Claimer._claim",
-                "if not system.is_serving():  # while",
-                "if False:  # while",
-            ),
-        ),
-        ("leases",),
-        ("hosts",),
-    ),
     "turns-outlive-the-lease": Mutant(
         "4",
         "handlers go on when the lease is lost",
         (Edit(_LIFECYCLE + "kill", "call.worker.cancel()", "pass"),),
         ("leases",),
         ("registry", "storm"),
+        first=59,
     ),
     "actors-outlive-the-lease": Mutant(
         "4",
