@@ -43,6 +43,15 @@ def locations(url: str, kind: str) -> list[str]:
         ]
 
 
+def knows_all(cluster, at: int) -> bool:
+    """Whether that host places agents on every host by now."""
+    ids = [f"warm-{n}" for n in range(24)]
+    pids = {cluster.create(id, "Plain", at=at).pid for id in ids}
+    for id in ids:
+        cluster.stop(id, at=at)
+    return pids == {host.process.pid for host in cluster.hosts}
+
+
 @pytest.fixture
 def stubs(tmp_path):
     yield compiled(tmp_path)
@@ -66,6 +75,8 @@ def test_a_rush_fills_the_cluster_and_not_one_more(stubs):
         ]  # fmt: skip
         addresses = [host.wait_for("ready at").split()[-1] for host in hosts]
         cluster = AgentCluster(hosts, addresses, stubs)
+        for at in range(HOSTS):
+            wait_until(lambda at=at: knows_all(cluster, at))
 
         def create(n: int) -> object:
             try:
