@@ -17,8 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
 from tests.simulation.mutants.catalogue import MUTANTS
-from tests.simulation.mutants.hunt import Hunt, hunt
-from tests.simulation.run import run_seed
+from tests.simulation.mutants.hunt import Hunt, hunt, violations_of
 
 SECONDS = 90.0
 ROW = "{:29} {:4} {:8} {:>6} {:>5} {:>7}  {}"
@@ -78,12 +77,8 @@ def _guilty_seeds(hunts: Sequence[Hunt], jobs: int) -> dict[int, list[str]]:
     """Seeds that found a mutant and that the unbroken code does not pass either."""
     seeds = sorted({found.seed for found in hunts if found.is_found})
     with _pool(jobs) as pool:
-        results = pool.map(_violations, seeds)
+        results = pool.map(violations_of, seeds)
         return {seed: broken for seed, broken in zip(seeds, results, strict=True) if broken}
-
-
-def _violations(seed: int) -> list[str]:
-    return run_seed(seed).violations
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:

@@ -64,3 +64,8 @@ def hunt(name: str, seconds: float, first: int | None = None) -> Hunt:
 
 def seeds_for(mutant: Mutant, first: int) -> Iterator[int]:
     return (seed for seed in count(first) if profile_of(seed).name in mutant.profiles)
+
+
+def violations_of(seed: int) -> list[str]:
+    """What the unbroken code breaks with that seed: nothing."""
+    return run_seed(seed).violations

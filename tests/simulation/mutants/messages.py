@@ -81,6 +81,7 @@ MESSAGES: dict[str, Mutant] = {
         ),
         ("once",),
         ("hosts", "storm"),
+        first=155,
     ),
     "session-without-numbers": Mutant(
         "11",
