@@ -240,7 +240,7 @@ class Lifecycle:
             data = self.snapshot(activation)
             if data is None or hash(data) == life.saved:
                 return
-            self._check_size(activation, data)
+            self._check_data(activation, data)
             life.save_no += 1
             try:
                 stored = self._system.is_serving() and await (
@@ -264,12 +264,17 @@ class Lifecycle:
             activation.life.saved = None
             await self.save(activation, registry)
 
-    def _check_size(self, activation: Activation, data: bytes) -> None:
+    def _check_data(self, activation: Activation, data: bytes) -> None:
+        """What is stored must be read again, or the actor would never start any more."""
         limit = self._system.config.payload_bytes_max
         if len(data) > limit:
             raise ValueError(
                 f"state of {activation.id} has {len(data)} bytes; payload_bytes_max is {limit}"
             )
+        try:
+            self.check_snapshot(activation.kind, data)
+        except (ValueError, RecursionError) as exc:
+            raise ValueError(f"state of {activation.id} does not fit its class: {exc}") from exc
 
     # Stop ---------------------------------------------------------------------------------
 

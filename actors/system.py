@@ -39,7 +39,14 @@ from placement.ports import Registry, RegistryError
 from placement.records import Member, MemberState, View
 from placement.ring import Ring
 from placement.view import NO_VIEW, number
-from wire.errors import DeadlineExceeded, InvalidArgument, NotDelivered, OutcomeUnknown, Unavailable
+from wire.errors import (
+    CallCycle,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotDelivered,
+    OutcomeUnknown,
+    Unavailable,
+)
 from wire.ids import ActorId, actor_id, parse_actor_id
 from wire.items import Content, Mode
 from wire.ports import NO_TRAFFIC, Peer
@@ -151,12 +158,15 @@ class System:
         """Stop an actor once its waiting messages have run, and wait for it.
 
         Returns False when it was not running. A later message starts it again. An actor that
-        stopped itself so would wait for itself: ``self.passivate()`` is for that.
+        stops itself so would wait for itself (CallCycle): ``self.passivate()`` is for that.
         """
         return await self.stop_id(id_of(ref))
 
     async def stop_id(self, target: ActorId) -> bool:
         """Like ``stop``, by id."""
+        current = CURRENT.get()
+        if current is not None and current.running and current.activation.id == target:
+            raise CallCycle(f"{target} waits for its own end: let the one who called it stop it")
         if target not in self.activations:
             try:
                 (where,) = await self.registry.locate([str(target)])

@@ -576,6 +576,47 @@ async def test_a_state_over_the_limit_is_an_error_of_the_actor(autojump_clock: M
             await system.ref(Heavy, "a").grow()
 
 
+class Careless(Counter):
+    @handler
+    async def spoil(self) -> None:
+        self.state.total = "x"  # type: ignore[assignment]
+
+    @handler
+    async def keep(self) -> None:
+        await self.save()
+
+    @handler
+    async def leave(self) -> None:
+        await self.system.stop(self.ref)
+
+
+async def test_a_state_that_could_not_be_read_again_is_not_stored(
+    autojump_clock: MockClock,
+) -> None:
+    store = MemoryStore()
+    async with actors.open_system(store=store) as system:
+        ref = system.ref(Careless, "a")
+        await ref.add(1)
+        await ref.keep()
+        before = store.stored["Careless/a"]
+        await ref.spoil()
+        with pytest.raises(actors.ActorError, match="does not fit its class: Expected `int`"):
+            await ref.keep()
+        assert store.stored["Careless/a"] == before
+        assert await system.stop(ref)
+        assert await ref.add(1) == 2  # it goes on from what was stored
+
+
+async def test_an_actor_that_waits_for_its_own_end_is_told_so_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        began = trio.current_time()
+        with pytest.raises(actors.ActorError, match="waits for its own end"):
+            await system.ref(Careless, "a").leave()
+        assert trio.current_time() == began
+
+
 class Spawned(Actor):
     async def on_spawn(self, name: str, n: int = 0) -> None:
         log.append((name, n))
