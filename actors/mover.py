@@ -23,7 +23,7 @@ from actors.reasons import Reason
 from actors.statistics import Moves
 from placement.ports import Claim, Fenced, RegistryError
 from placement.records import Claimed, Held, Location
-from wire.errors import RoostError
+from wire.errors import OutcomeUnknown, RoostError
 
 if TYPE_CHECKING:
     from actors.system import System
@@ -289,7 +289,18 @@ class Mover:
             elif won.location.incarnation == to:
                 self._taken(activation, to, won.location.epoch)
             else:
+                self._went_along(activation)
                 self._system.lifecycle.lost_ownership(activation)
+
+    def _went_along(self, activation: Activation) -> None:
+        """It was taken, and has moved on since: what went along may have run, so it is not sent
+        again."""
+        for told in self._told.pop(activation, ()):
+            told.abandoned()
+        for call in activation.queue or ():
+            if isinstance(call, RemoteInCall) and not call.done:
+                why = f"{activation.id}.{call.method} may or may not have run: its actor moved on"
+                call.fail(OutcomeUnknown(why))
 
     async def _claim_back(
         self, activation: Activation, to: str, answer: Answer | None
