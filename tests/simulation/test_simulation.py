@@ -47,6 +47,11 @@ def test_every_profile_is_clean_and_everything_that_a_run_should_meet_has_happen
     assert not [name for name in MET if not happened[name]]
 
 
+@pytest.mark.parametrize("seed", [71, 73, 76, 372])
+def test_a_seed_that_once_found_a_fault_is_clean(seed: int) -> None:
+    assert not run_seed(seed).violations
+
+
 def test_a_seed_replays_to_the_same_events() -> None:
     seed = 5
     assert profile_of(seed).name == "storm"

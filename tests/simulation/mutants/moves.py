@@ -28,20 +28,6 @@ MOVES: dict[str, Mutant] = {
         ("epochs",),
         ("planned",),
     ),
-    "stream-table-left-behind": Mutant(
-        "10",
-        "the stream table does not move with the snapshot",
-        (
-            Edit(
-                _MOVER + "_offer",
-                "[(*key, stream.expected) for key, stream in streams.items()]",
-                "[]",
-            ),
-        ),
-        ("once", "order", "planned", "left"),
-        ("planned", "links"),
-        first=73,
-    ),
     "mailbox-left-behind": Mutant(
         "7",
         "messages that were taken and have not run do not move along",
