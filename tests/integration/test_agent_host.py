@@ -271,7 +271,7 @@ def test_an_agent_comes_back_elsewhere_when_its_host_is_killed(stubs):
         for n in range(12):
             cluster.create(f"a{n}")
         victim = hosts[0].process.pid
-        both = {host.process.pid for host in hosts}  # at once, or moved once each knows of the other
+        both = {host.process.pid for host in hosts}  # those that came too early move
         wait_until(lambda: {agent.pid for agent in cluster.list(at=1)} == both)
         hosts[0].process.kill()
         wait_until(
