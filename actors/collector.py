@@ -23,9 +23,9 @@ log = logging.getLogger("roost.host")
 
 #: Objects more than before at which the young are looked at, and how many such looks make a middle
 #: one. The last number keeps Python from full collections of its own.
-YOUNG, MIDDLE, NEVER = 5_000, 20, 1_000_000_000
-#: Middle collections after which a full one is due; Python's own default.
-DUE = 10
+YOUNG, MIDDLE, NEVER = 2_000, 10, 1_000_000_000
+#: Middle collections after which a full one is due: a million objects more than before.
+DUE = 50
 LOOK_EVERY_S = 1.0
 #: A moment counts as quiet when no actor has moved for so long.
 STILL_S = 5.0

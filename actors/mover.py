@@ -32,7 +32,9 @@ log = logging.getLogger("roost.moves")
 
 #: Actors of one offer. Making and taking it holds up either host for 0.1 ms each, which callers
 #: feel; a drain is in more of a hurry.
-BATCH_MAX, DRAIN_BATCH_MAX = 32, 128
+BATCH_MAX, DRAIN_BATCH_MAX = 16, 128
+#: And how long others have the loop between two of a rebalance's offers to a host (seconds).
+PAUSE_S = 0.002
 BATCH_BYTES_MAX = 1 << 20
 ANSWER_S = 5.0
 RETRY_S = 0.1
@@ -96,6 +98,8 @@ class Mover:
                 batch = [a for a in resting[start : start + step] if self._is_at_rest(a)]
                 with self._under_way(batch):
                     await self._move_resting(to, batch, is_drain)
+                if not is_drain:
+                    await trio.sleep(PAUSE_S)
 
     @contextmanager
     def _under_way(self, activations: Sequence[Activation]) -> Iterator[None]:

@@ -17,7 +17,7 @@ from actors.mover import Mover
 from actors.routing import choose
 from placement.handoff import Caps, Move, Owned, in_order, misplaced
 from placement.records import Member, MemberState
-from wire.ids import parse_actor_id
+from wire.ids import ActorId
 
 if TYPE_CHECKING:
     from actors.system import System
@@ -35,6 +35,8 @@ PUT_OFF_S, PUT_OFF_MAX_S = 10.0, 600.0
 REFUSED_S, REFUSED_MAX_S = 1.0, 60.0
 #: Actors looked at before the loop gets a turn: about a millisecond.
 SCAN_CHUNK = 200
+#: And how long others have it then (seconds).
+SCAN_PAUSE_S = 0.001
 
 _STARTS = (Phase.CLAIMING, Phase.STARTING, Phase.RESTARTING)
 
@@ -70,6 +72,7 @@ class Rebalancer:
         self._changed = trio.Event()
         self._progress = trio.Event()
         self._under_way = 0
+        self._is_one_to_come = False
         self._busy = Pauses(PUT_OFF_S, PUT_OFF_MAX_S)
         self._refused = Pauses(REFUSED_S, REFUSED_MAX_S)
         self.mover = Mover(system)
@@ -90,9 +93,8 @@ class Rebalancer:
         """Move until nothing is misplaced; an actor that is busy holds up only itself."""
         self._refused.clear()  # what one view refused, the next may take
         while not self._changed.is_set() and self._may_move():
-            is_one_to_come = self._is_one_to_come()  # before: it may run once it is passed over
             left = deque(in_order(await self._misplaced()))
-            if not left and not self._under_way and not is_one_to_come:
+            if not left and not self._under_way and not self._is_one_to_come:
                 self._busy.clear()
                 return
             begun = 0
@@ -115,7 +117,7 @@ class Rebalancer:
         count = 0
         while left and count < room:
             move = left.popleft()
-            activation = self._system.activations.get(parse_actor_id(move.actor))
+            activation = self._system.activations.get(_id_of(move.actor))
             if activation is None or activation.phase is not Phase.ACTIVE:
                 continue
             is_busy = bool(activation.running or activation.depth)
@@ -139,7 +141,7 @@ class Rebalancer:
         try:
             moved = await self.mover.move(chosen, deadline, is_drain=False)
             log.debug("moved %d of %d actors", moved, len(moves))
-            stayed = [m for m in moves if parse_actor_id(m.actor) in self._system.activations]
+            stayed = [m for m in moves if _id_of(m.actor) in self._system.activations]
             pauses.put_off(stayed)
             if moved == 0:
                 await trio.sleep(RETRY_S)
@@ -158,40 +160,45 @@ class Rebalancer:
         """What runs here now and belongs to others. A large host has much to look through, so
         that is done in steps which hold up nobody for long."""
         wrong: list[tuple[Owned, str]] = []
+        self._is_one_to_come = False
         activations = list(self._system.activations.values())
         for start in range(0, len(activations), SCAN_CHUNK):
             owned = self._owned(activations[start : start + SCAN_CHUNK])
             me = self._system.me.incarnation
             wrong += misplaced(owned, self._owner, me, spilled_too=spilled_too)
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(SCAN_PAUSE_S)
         return wrong
 
     def _owned(self, activations: list[Activation]) -> list[Owned]:
-        now = trio.current_time()
+        """Those of them that run, but for the many whose place on the ring is plainly here.
+
+        One that belongs elsewhere and still starts here moves once it runs, and is noted.
+        """
+        now, me, ring = trio.current_time(), self._system.me.incarnation, self._system.ring
         owned: list[Owned] = []
         for activation in activations:
-            if activation.phase is Phase.ACTIVE:
+            phase = activation.phase
+            if phase is not Phase.ACTIVE and phase not in _STARTS:
+                continue
+            name = str(activation.id)
+            first = ring.owner(name)
+            if first is not None and first.incarnation == me:
+                continue
+            if phase is Phase.ACTIVE:
                 busy = activation.running or activation.depth
                 idle_s = 0.0 if busy else max(0.001, now - activation.idle_since)
-                owned.append(Owned(str(activation.id), idle_s, activation.is_spilled))
+                owned.append(Owned(name, idle_s, activation.is_spilled))
+            elif not activation.is_spilled and self._owner(name) not in ("", me):
+                self._is_one_to_come = True
         return owned
 
-    def _is_one_to_come(self) -> bool:
-        """Whether an actor that belongs elsewhere still starts here: it moves once it runs."""
-        return any(
-            activation.phase in _STARTS
-            and not activation.is_spilled
-            and self._owner(str(activation.id)) not in ("", self._system.me.incarnation)
-            for activation in self._system.activations.values()
-        )
-
     def _owner(self, actor: str) -> str:
-        chosen = choose(self._system.ring, parse_actor_id(actor))
+        chosen = choose(self._system.ring, _id_of(actor))
         return chosen.incarnation if isinstance(chosen, Member) else ""
 
     def _activations(self, moves: list[tuple[str, str]]) -> list[tuple[Activation, str]]:
         activations = self._system.activations
-        found = ((activations.get(parse_actor_id(actor)), to) for actor, to in moves)
+        found = ((activations.get(_id_of(actor)), to) for actor, to in moves)
         return [(activation, to) for activation, to in found if activation is not None]
 
     async def drain(self, deadline: float) -> None:
@@ -205,3 +212,9 @@ class Rebalancer:
                 moved = await self.mover.move(self._activations(moves), deadline, is_drain=True)
                 if moved == 0:
                     return
+
+
+def _id_of(name: str) -> ActorId:
+    """The id whose name that is: of an actor that runs here, so that nothing is to be checked."""
+    kind, _, key = name.partition("/")
+    return ActorId(kind, key)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 import actors
+from actors import collector
 from bench.app import Counter
 from bench.cluster import Hosts, hosts, member, wait_up
 from bench.load import OpenLoop, quantile
@@ -119,6 +120,7 @@ async def _measure(report: Report, count: int, rate: float, steady_s: float) -> 
             await scene.begin()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(scene.load.run)
+                nursery.start_soon(collector.run, system)  # as in any process that is a host
                 await trio.sleep(1.0)
                 await _grow_and_shrink(scene, running, steady_s)
                 await trio.sleep(1.0)

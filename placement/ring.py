@@ -12,6 +12,7 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 from uhashring import HashRing
 
@@ -21,6 +22,8 @@ from placement.records import Member, MemberState, View
 VNODES = 1024
 #: Hosts whose points are remembered, 8 KB each.
 HOSTS_KEPT_MAX = 4096
+#: Rings whose order of points is remembered, 16 KB for each host on them.
+LAYOUTS_KEPT_MAX = 4
 
 _SPACE = 1 << 64
 
@@ -45,16 +48,10 @@ class Ring:
     def __init__(self, view: View) -> None:
         owners = {m.host_id: m for m in sorted(view.members, key=member_order) if may_own(m)}
         self.members: tuple[Member, ...] = tuple(owners.values())
-        keys: list[int] = []
-        whose: list[Member] = []
-        for host_id, member in owners.items():
-            points = _points(host_id, _vnodes(member))
-            keys += points
-            whose += [member] * len(points)
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        self._keys = [keys[i] for i in order]
+        layout = _layout(tuple((host_id, _vnodes(m)) for host_id, m in owners.items()))
+        self._keys = layout.keys
         # One entry more than there are keys: past the last key the ring begins again.
-        self._owners = [whose[i] for i in order + order[:1]]
+        self._owners = [self.members[number] for number in layout.whose]
 
     def owner(self, actor: str) -> Member | None:
         """The member that should run ``actor``; None when no member may own."""
@@ -107,6 +104,27 @@ def moved(old: Ring, new: Ring, actors: Iterable[str]) -> list[str]:
 def member_order(member: Member) -> tuple[str, str]:
     """The sort key of members in a view: host id, then incarnation."""
     return member.host_id, member.incarnation
+
+
+class _Layout(NamedTuple):
+    """A ring without its members: its points in order, and the number of the host at each."""
+
+    keys: list[int]
+    whose: list[int]
+
+
+@lru_cache(maxsize=LAYOUTS_KEPT_MAX)
+def _layout(hosts: tuple[tuple[str, int], ...]) -> _Layout:
+    """Most views differ from the last in what their members say of themselves, and not in who
+    stands where: then there is nothing to sort."""
+    keys: list[int] = []
+    whose: list[int] = []
+    for number, (host_id, vnodes) in enumerate(hosts):
+        points = _points(host_id, vnodes)
+        keys += points
+        whose += [number] * len(points)
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return _Layout([keys[i] for i in order], [whose[i] for i in order + order[:1]])
 
 
 @lru_cache(maxsize=HOSTS_KEPT_MAX)
