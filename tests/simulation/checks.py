@@ -27,6 +27,7 @@ from tests.simulation.events import (
     Left,
     LostData,
     Misled,
+    Noted,
     Ran,
     Saved,
     SentLate,
@@ -210,9 +211,13 @@ def leases(events: Sequence[Event]) -> Breaches:
     ends = lease_ends(events)
     over = {e.host: e.at for e in events if isinstance(e, LeaseOver)}
     adds = {e.op for e in events if isinstance(e, Called) and e.method == "add"}
+    thawed: dict[str, float] = {}  # who was frozen as it noticed its end cleans up when it may
     for event in events:
-        if isinstance(event, Ran) and event.stage != "in" and event.op in adds:
-            if event.at > over.get(event.host, math.inf) + TOUCH_S:
+        if isinstance(event, Noted) and event.what.startswith("thaw "):
+            thawed[event.what.removeprefix("thaw ")] = event.at
+        elif isinstance(event, Ran) and event.stage != "in" and event.op in adds:
+            end = max(over.get(event.host, math.inf), thawed.get(event.host.partition("#")[0], 0.0))
+            if event.at > end + TOUCH_S:
                 yield f"operation {event.op} of {event.actor} goes on after the lease of its host"
         elif isinstance(event, SentLate):
             yield f"{event.host} sent {event.what} after its lease"
