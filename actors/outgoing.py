@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -452,9 +452,15 @@ class Outgoing:
         """Whether any message of this host has not been accepted where it goes."""
         return any(not box.is_idle for box in self._outboxes.values())
 
-    def sweep(self, now: float) -> None:
-        """Forget outboxes that have long been idle."""
-        for box in list(self._outboxes.values()):
+    def boxes(self) -> list[Outbox]:
+        """All outboxes of this host, for ``sweep``."""
+        return list(self._outboxes.values())
+
+    def sweep(self, boxes: Iterable[Outbox], now: float) -> None:
+        """Forget those of ``boxes`` that have long been idle."""
+        for box in boxes:
+            if self._outboxes.get(box.id) is not box:
+                continue
             if not box.is_idle:
                 box.touched_at = now
             elif now - box.touched_at > IDLE_OUTBOX_S:

@@ -7,6 +7,7 @@ is not kept: the sender has it. A mailbox never stalls a link.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -290,9 +291,9 @@ class Receiver:
                 call.abandoned()
                 call.activation.cancel(call)
 
-    def sweep(self, now: float) -> None:
-        """Forget streams that have long been idle."""
-        for activation in self._router.system.activations.values():
+    def sweep(self, activations: Iterable[Activation], now: float) -> None:
+        """Forget streams to ``activations`` that have long been idle."""
+        for activation in activations:
             if activation.inbox is not None and activation.phase is Phase.ACTIVE:
                 activation.inbox.forget_idle(now - IDLE_STREAM_S)
                 if not activation.inbox.streams and not activation.inbox.blocked:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -46,9 +46,13 @@ from wire.ports import Links, Peer
 if TYPE_CHECKING:
     from actors.system import System
 
+T = TypeVar("T")
+
 log = logging.getLogger("roost.actors")
 
 SWEEP_S = 30.0
+#: What a sweep looks at before the loop gets a turn, and how long others have it then (seconds).
+SWEEP_CHUNK, SWEEP_PAUSE_S = 500, 0.001
 GOODBYE_POLL_S = 0.005
 
 
@@ -336,6 +340,15 @@ class Router:
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP_S)
-            now = trio.current_time()
-            self.outgoing.sweep(now)
-            self.receiver.sweep(now)
+            for boxes in _parts(self.outgoing.boxes()):
+                self.outgoing.sweep(boxes, trio.current_time())
+                await trio.sleep(SWEEP_PAUSE_S)
+            for activations in _parts(list(self.system.activations.values())):
+                self.receiver.sweep(activations, trio.current_time())
+                await trio.sleep(SWEEP_PAUSE_S)
+
+
+def _parts(everything: list[T]) -> Iterator[list[T]]:
+    """In parts that hold up nobody for long."""
+    for start in range(0, len(everything), SWEEP_CHUNK):
+        yield everything[start : start + SWEEP_CHUNK]

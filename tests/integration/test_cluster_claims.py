@@ -60,7 +60,8 @@ def test_of_two_hosts_that_claim_at_once_one_wins_and_the_loser_routes_to_it() -
         target = refs[0].id
         for system in systems:
             system.router.ways.forget(target)  # nobody knows where it was
-            system.router.outgoing.sweep(math.inf)
+            outgoing = system.router.outgoing
+            outgoing.sweep(outgoing.boxes(), math.inf)
         async with trio.open_nursery() as nursery:
             for ref in refs:
                 nursery.start_soon(ref.add, 1)
