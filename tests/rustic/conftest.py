@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import wire
 from deploy import embedded
 from tests.integration.shell import Running, environment, started
 
@@ -43,6 +45,18 @@ class RusticCluster:
         self.messages_url = messages_url
         self.hosts = hosts
         self.addresses = [host.wait_for("ready at", 90).split()[-1] for host in hosts]
+        until = time.monotonic() + 30
+        while not asyncio.run(self._know_each_other()):  # else one of them would get all agents
+            assert time.monotonic() < until, "the hosts do not get to know each other"
+            time.sleep(0.05)
+
+    async def _know_each_other(self) -> bool:
+        """Whether all are up, and have said that their views are one."""
+        async with wire.connect(self.addresses[0]) as client:
+            hosts = await client.hosts()
+        versions = {host.view_version for host in hosts}
+        up = [host for host in hosts if host.state == "up"]
+        return len(up) == len(self.hosts) and len(versions) == 1 and 0 not in versions
 
     def messaging(self):
         """The messaging config of rusticai-redis."""
@@ -70,7 +84,7 @@ def rustic_cluster(count: int, **settings: str) -> Iterator[RusticCluster]:
             stack.enter_context(
                 started("host", env=environment(
                     REDIS_URL=redis.url, GRPC_PORT="0", GRPC_BIND="127.0.0.1", LEASE_TTL="3",
-                    HOSTNAME=f"host-{n}", LOG_LEVEL="error", LOG_FORMAT="text",
+                    HOSTNAME=f"host-{n}", LOG_LEVEL="error", LOG_FORMAT="text", HEARTBEAT_INTERVAL="0.5",
                     PRELOAD="rustic_ai.redis.messaging.backend,tests.rustic.agents",
                 ) | settings)
             )

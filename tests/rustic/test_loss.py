@@ -18,7 +18,7 @@ BACK_S = 10.0
 
 
 def test_a_conversation_goes_on_when_the_host_of_half_the_guild_is_killed():
-    count = 60 if FULL else 8
+    count = 60 if FULL else 12
     ids = {f"c{n}" for n in range(count)}
     with rustic_cluster(2, LEASE_TTL=f"{LEASE_S:g}") as cluster:
         guild = cluster.guild()
