@@ -84,7 +84,8 @@ def rustic_cluster(count: int, **settings: str) -> Iterator[RusticCluster]:
             stack.enter_context(
                 started("host", env=environment(
                     REDIS_URL=redis.url, GRPC_PORT="0", GRPC_BIND="127.0.0.1", LEASE_TTL="3",
-                    HOSTNAME=f"host-{n}", LOG_LEVEL="error", LOG_FORMAT="text", HEARTBEAT_INTERVAL="0.5",
+                    HOSTNAME=f"host-{n}", LOG_LEVEL="error", LOG_FORMAT="text",
+                    HEARTBEAT_INTERVAL="0.5",
                     PRELOAD="rustic_ai.redis.messaging.backend,tests.rustic.agents",
                 ) | settings)
             )
