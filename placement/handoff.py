@@ -56,13 +56,8 @@ def misplaced(
     return found
 
 
-def plan(owned: Iterable[Owned], owner: Callable[[str], str], me: str, allowed: int) -> list[Move]:
-    """The next round: at most ``allowed`` moves, the longest idle first; names break ties, so
-    the same state gives the same plan."""
-    return in_order(misplaced(owned, owner, me))[:allowed]
-
-
 def in_order(wrong: Iterable[tuple[Owned, str]]) -> list[Move]:
-    """The moves of what is misplaced, in the order in which they are to be made."""
+    """The moves of what is misplaced: the longest idle first; names break ties, so the same state
+    gives the same plan."""
     ordered = sorted(wrong, key=lambda pair: (-pair[0].idle_s, pair[0].actor))
     return [Move(one.actor, to) for one, to in ordered]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement.handoff import Caps, Owned, misplaced, plan
+from placement.handoff import Caps, Move, Owned, in_order, misplaced
 
 ME = "me"
 owners = st.sampled_from([ME, "other", "third", ""])
@@ -16,6 +17,10 @@ owned_lists = st.lists(
     unique_by=lambda one: one.actor,
     max_size=40,
 )
+
+
+def plan(owned: list[Owned], owner: Callable[[str], str], me: str, most: int) -> list[Move]:
+    return in_order(misplaced(owned, owner, me))[:most]
 
 
 @given(owned_lists, st.dictionaries(st.integers(0, 50).map("K/{}".format), owners))
