@@ -157,8 +157,11 @@ class Activation(Sender):
             return bool(self.waiters)
         return any(waiter.sender is call.sender for waiter in self.waiters or ())
 
-    def offer_local(self, call: Call) -> None:
-        """Take a message from this host, or let its caller wait for room."""
+    def offer_local(self, call: Call, at_once: bool = False) -> None:
+        """Take a message from this host, or let its caller wait for room.
+
+        ``at_once``: its caller is a task that can wait until its turn has begun.
+        """
         if (self.waiters and self._waits_behind(call)) or (
             self.refusal(call.method) is Refusal.FULL
         ):
@@ -169,9 +172,9 @@ class Activation(Sender):
                 self.waiters = deque()
             self.waiters.append(call)
             return
-        self.admit(LocalInCall(self, call))
+        self.admit(LocalInCall(self, call), at_once)
 
-    def admit(self, call: InCall) -> None:
+    def admit(self, call: InCall, at_once: bool = False) -> None:
         """Put a message that ``refusal`` does not refuse into the mailbox."""
         spec = self.kind.handlers.get(call.method)
         if spec is None or (call.mode == _STREAM) is not spec.is_stream:
@@ -193,7 +196,7 @@ class Activation(Sender):
         self.queue.append(call)
         if self.epoch and call.mode != _ASK:  # an ask hears of its end alone
             call.is_admitted()
-        self.dispatch()
+        self.dispatch(at_once)
 
     def _waits_for_claim(self, call: InCall) -> bool:
         """What no handler is for: the system's own, which may yet have to go where the actor is,
@@ -297,7 +300,7 @@ class Activation(Sender):
 
     # Turns --------------------------------------------------------------------------------
 
-    def dispatch(self) -> None:
+    def dispatch(self, at_once: bool = False) -> None:
         """Hand a worker to this actor if it may run one more turn."""
         if not self.queue:
             return
@@ -308,7 +311,7 @@ class Activation(Sender):
             self.has_overtakers and self.running < self.kind.turns_max
         ):
             self.running += 1
-            self.system.pool.run(self)
+            self.system.pool.run(self, at_once)
 
     def _finishes_calls(self) -> bool:
         """Whether it quiesces, and reentrant messages may be what a running handler waits for."""

@@ -31,9 +31,6 @@ _ASK, _TELL = Mode.ASK, Mode.TELL
 _MSGPACK = Content.MSGPACK
 _NEVER = math.inf
 
-#: A tell that need not wait takes a few microseconds; yielding each time would cost more.
-TELLS_PER_CHECKPOINT = 32
-
 
 class Ref:
     """A handle on one actor. Two refs to one actor are equal."""
@@ -173,6 +170,7 @@ class BoundAsk(_Bound):
     async def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call itself, inside the interceptors."""
         system, spec = self.system, self.spec
+        await trio.lowlevel.checkpoint_if_cancelled()  # a handler may run before the next one
         payload = spec.signature.encode(args, kwargs)
         if len(payload) > system.config.payload_bytes_max:
             check_size(system, spec.signature.where, payload)
@@ -182,11 +180,11 @@ class BoundAsk(_Bound):
         )  # fmt: skip
         if spec.idempotent:
             call.idempotent = True
-        system.router.submit(call)
-        if call.done:
-            await trio.lowlevel.checkpoint()
-        else:
+        system.router.submit(call, True)
+        if not call.done:
             await call.park()
+        elif system.router.is_pass_due(call.began):
+            await trio.lowlevel.cancel_shielded_checkpoint()
         if call.error is not None:
             raise call.error
         try:
@@ -202,7 +200,7 @@ class BoundAsk(_Bound):
         if len(payload) > system.config.payload_bytes_max:
             check_size(system, spec.signature.where, payload)
         if self.timeout_s is None and router.tell_now(self.id, spec.name, payload, self.headers):
-            if router.told % TELLS_PER_CHECKPOINT == 0:
+            if router.is_pass_due():
                 await trio.lowlevel.checkpoint()
             return
         call: WaitingCall = self._make(WaitingCall, _TELL, payload)

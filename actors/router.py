@@ -54,6 +54,8 @@ SWEEP_S = 30.0
 #: What a sweep looks at before the loop gets a turn, and how long others have it then (seconds).
 SWEEP_CHUNK, SWEEP_PAUSE_S = 500, 0.001
 GOODBYE_POLL_S = 0.005
+#: Callers that need not wait let others run after so many calls, or so long (seconds).
+CALLS_PER_PASS, PASS_S = 32, 0.0005
 
 
 class Router:
@@ -63,7 +65,8 @@ class Router:
         self.system = system
         self.wheel = DeadlineWheel()
         self.now = 0.0  # when the items came that are dealt with now
-        self.told = 0  # tells that did not have to wait
+        self._passed = 0  # calls whose callers did not have to wait
+        self._pass_due = 0.0  # when the next one lets others run (Trio's clock)
         self.links: Links | None = None
         self.ways = Ways(system.config.locations_max, self.is_live)
         self.resolver = Resolver(system)
@@ -93,8 +96,11 @@ class Router:
 
     # Calls of this host -------------------------------------------------------------------
 
-    def submit(self, call: Call) -> None:
-        """Send ``call`` on its way; what becomes of it is told to the call itself."""
+    def submit(self, call: Call, at_once: bool = False) -> None:
+        """Send ``call`` on its way; what becomes of it is told to the call itself.
+
+        ``at_once``: an actor on this host that has nothing else to do begins before this returns.
+        """
         if not self.system.serving:
             call.failed(Unavailable(f"{call.target}.{call.method}: this host serves nothing now"))
             return
@@ -111,7 +117,7 @@ class Router:
         elif activation is None or activation.is_closing:
             self._start_or_send(call)
         else:
-            activation.offer_local(call)
+            activation.offer_local(call, at_once)
 
     def tell_now(
         self, target: ActorId, method: str, payload: bytes, headers: dict[str, str] | None
@@ -132,7 +138,19 @@ class Router:
             return False
         else:
             activation.admit(LocalTell(activation, sender, method, payload, headers))
-        self.told += 1
+        return True
+
+    def is_pass_due(self, now: float = 0.0) -> bool:
+        """Whether a caller that did not have to wait lets others run first: after so many of
+        them, or so much time.
+
+        A call takes a few microseconds; to let others run after each would take as many.
+        """
+        self._passed += 1
+        if self._passed < CALLS_PER_PASS and now < self._pass_due:
+            return False
+        self._passed = 0
+        self._pass_due = now + PASS_S
         return True
 
     def _tell(

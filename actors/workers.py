@@ -13,6 +13,7 @@ import trio
 
 from actors.incoming import CURRENT
 from actors.resume import GO_ON
+from actors.step import resume
 from actors.turns import run_turn
 
 if TYPE_CHECKING:
@@ -56,13 +57,19 @@ class WorkerPool:
         """Whether no worker has an activation."""
         return len(self._idle) == self._count
 
-    def run(self, activation: Activation) -> Worker:
-        """Let a worker run the activation's turns until its mailbox is empty."""
+    def run(self, activation: Activation, at_once: bool = False) -> Worker:
+        """Let a worker run the activation's turns until its mailbox is empty.
+
+        ``at_once``: the first turn begins, and may have ended, when this returns, if that can be.
+        """
         if self._idle:
             worker = self._idle.pop()
             worker.activation = activation
             assert worker.task is not None
-            trio.lowlevel.reschedule(worker.task, GO_ON)
+            if at_once:
+                resume(worker.task)
+            else:
+                trio.lowlevel.reschedule(worker.task, GO_ON)
             return worker
         worker = Worker(activation)
         self._count += 1

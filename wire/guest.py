@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import hashlib
-import inspect
 import math
 import os
 import threading
@@ -25,6 +23,8 @@ import outcome
 import sniffio
 import trio
 from trio._core import _run
+
+from wire.trio_internals import digest
 
 STOCK_GUEST_VARIABLE = "ROOST_STOCK_GUEST"
 
@@ -52,17 +52,15 @@ def internals_digest() -> str:
     try:
         from trio._core._io_epoll import EpollIOManager as manager
 
-        sources = [
-            inspect.getsource(function)
-            for function in (
+        return digest(
+            (
                 _run.GuestState.guest_tick, _run.unrolled_run, _run.Runner.force_guest_tick_asap,
                 _run.Runner.reschedule, manager.__attrs_post_init__, manager.close,
                 manager.force_wakeup, manager.get_events, manager.process_events,
             )
-        ]  # fmt: skip
+        )  # fmt: skip
     except (ImportError, AttributeError, OSError, TypeError):
         return ""
-    return hashlib.sha256("".join(sources).encode()).hexdigest()
 
 
 @cache

@@ -71,10 +71,10 @@ class ChildRouter(Router):
         self._calls: dict[int, Call] = {}
         self._last_id = 0
 
-    def tell_here(self, *args: Any) -> bool:
+    def tell_now(self, *args: Any) -> bool:
         return False
 
-    def submit(self, call: Call) -> None:
+    def submit(self, call: Call, at_once: bool = False) -> None:
         self._last_id += 1
         call.id, call.entry = self._last_id, _SENT
         budget_ms = -1
