@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 from msgspec.structs import replace
 
+from actors.parts import in_parts
 from placement.lease import LeaseTerms, Sightings
 from placement.ports import Clock, Fenced, RegistryError, StaleGeneration
 from placement.records import Load, Member, MemberState, Renewal, View
@@ -204,7 +205,7 @@ class Membership:
             me = self._system.me.incarnation
             if self._system.is_serving():
                 try:
-                    await self._system.registry.heartbeat(me, self._load())
+                    await self._system.registry.heartbeat(me, await self._load())
                 except StaleGeneration:
                     self.heard_of(1 << 62, 0)
                 except Fenced as exc:
@@ -213,11 +214,13 @@ class Membership:
                     log.warning("heartbeat is not delivered: %s", exc)
             await trio.sleep(self._heartbeat_interval_s)
 
-    def _load(self) -> Load:
-        system = self._system
+    async def _load(self) -> Load:
+        system, waiting = self._system, 0
+        async for activations in in_parts(list(system.activations.values())):
+            waiting += sum(activation.depth for activation in activations)
         return Load(
             actors=len(system.activations),
             activations_total=system.activations_total,
-            mailbox=sum(a.depth for a in system.activations.values()),
+            mailbox=waiting,
             view_version=system.view.version,
         )

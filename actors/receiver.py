@@ -92,10 +92,11 @@ class Receiver:
 
     def moved(self, activation: Activation, location: str, epoch: int) -> None:
         """It lives at ``location`` now, with all that was accepted here: tell its callers."""
-        inbox, activation.inbox = activation.inbox, None
-        for key, stream in (inbox.streams if inbox is not None else {}).items():
+        inbox, activation.inbox = activation.inbox or Inbox(), None
+        for key, stream in inbox.streams.items():
             self._unconfirmed.pop(key, None)
             self._confirm(key, stream)
+        for key in inbox.streams | inbox.blocked:  # a blocked one's first message was refused
             self._router.answer(key[0], Moved(key[1], location, epoch))
         for call in activation.queue or ():
             if isinstance(call, RemoteInCall):

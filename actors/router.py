@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -17,6 +17,7 @@ from actors.calls import Call, Sender
 from actors.deadlines import DeadlineWheel
 from actors.incoming import CURRENT, LocalInCall, LocalTell
 from actors.outgoing import Outgoing
+from actors.parts import in_parts
 from actors.peers import PeerRequests
 from actors.receiver import Receiver
 from actors.resolver import Resolver
@@ -46,13 +47,9 @@ from wire.ports import Links, Peer
 if TYPE_CHECKING:
     from actors.system import System
 
-T = TypeVar("T")
-
 log = logging.getLogger("roost.actors")
 
 SWEEP_S = 30.0
-#: What a sweep looks at before the loop gets a turn, and how long others have it then (seconds).
-SWEEP_CHUNK, SWEEP_PAUSE_S = 500, 0.001
 GOODBYE_POLL_S = 0.005
 #: Callers that need not wait let others run after so many calls, or so long (seconds).
 CALLS_PER_PASS, PASS_S = 32, 0.0005
@@ -358,15 +355,7 @@ class Router:
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP_S)
-            for boxes in _parts(self.outgoing.boxes()):
+            async for boxes in in_parts(self.outgoing.boxes()):
                 self.outgoing.sweep(boxes, trio.current_time())
-                await trio.sleep(SWEEP_PAUSE_S)
-            for activations in _parts(list(self.system.activations.values())):
+            async for activations in in_parts(list(self.system.activations.values())):
                 self.receiver.sweep(activations, trio.current_time())
-                await trio.sleep(SWEEP_PAUSE_S)
-
-
-def _parts(everything: list[T]) -> Iterator[list[T]]:
-    """In parts that hold up nobody for long."""
-    for start in range(0, len(everything), SWEEP_CHUNK):
-        yield everything[start : start + SWEEP_CHUNK]

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import NamedTuple
+
+#: A move as it is sorted: (-idle_s, actor, to).
+_Ranked = tuple[float, str, str]
 
 
 class Owned(NamedTuple):
@@ -56,8 +60,35 @@ def misplaced(
     return found
 
 
-def in_order(wrong: Iterable[tuple[Owned, str]]) -> list[Move]:
+class Plan:
     """The moves of what is misplaced: the longest idle first; names break ties, so the same state
-    gives the same plan."""
-    ordered = sorted(wrong, key=lambda pair: (-pair[0].idle_s, pair[0].actor))
-    return [Move(one.actor, to) for one, to in ordered]
+    gives the same plan.
+
+    What is added together is sorted together, and the parts are merged as moves are taken, since
+    sorting 10,000 at once would take 10 ms.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[list[_Ranked]] = []
+        self._first: list[tuple[_Ranked, int]] = []  # a heap of each part's first, and which
+
+    def add(self, wrong: Iterable[tuple[Owned, str]]) -> None:
+        part = sorted(((-one.idle_s, one.actor, to) for one, to in wrong), reverse=True)
+        self._parts.append(part)
+        self._push_first(len(self._parts) - 1)
+
+    def _push_first(self, number: int) -> None:
+        if part := self._parts[number]:
+            heappush(self._first, (part.pop(), number))
+
+    def take(self) -> Move | None:
+        """The next move; None when there are no more."""
+        if not self._first:
+            return None
+        (_, actor, to), number = heappop(self._first)
+        self._push_first(number)
+        return Move(actor, to)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._first

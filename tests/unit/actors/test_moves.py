@@ -229,6 +229,37 @@ async def test_messages_taken_while_an_earlier_batch_is_offered_move_along(
         assert await new.ref(Purse, other).add(0) == 11
 
 
+async def test_the_first_message_of_a_sender_that_comes_while_its_actor_is_offered_goes_on_at_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before its stream is known there: its sender must be told, and not wait for
+    the second after which it tries by itself."""
+    async with open_cluster([Purse], hosts=3) as cluster:
+        old, new, third = cluster.hosts
+        monkeypatch.setattr(new.rebalancer.mover, "move", _stay)
+        ref = third.ref(Purse, next(keys_owned_by(old, Purse)))
+        await old.ref(Purse, ref.key).add(1)
+        ask = Mover._ask
+        took: list[float] = []
+
+        async def add() -> None:
+            start = trio.current_time()
+            assert await ref.add(1) == 2
+            took.append(trio.current_time() - start)
+
+        async def ask_later(mover: Mover, to: str, offers: list[actors.mover.Offer]) -> object:
+            nursery.start_soon(add)
+            await trio.sleep(0.1)
+            return await ask(mover, to, offers)
+
+        monkeypatch.setattr(Mover, "_ask", ask_later)
+        moves = [(old.activations[id_of(ref)], new.me.incarnation)]
+        async with trio.open_nursery() as nursery:
+            deadline = trio.current_time() + 1
+            assert await old.rebalancer.mover.move(moves, deadline, is_drain=True) == 1
+        assert took[0] < 0.2
+
+
 class Held(msgspec.Struct):
     numbers: list[int] = []
 

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placement.handoff import Caps, Move, Owned, in_order, misplaced
+from placement.handoff import Caps, Move, Owned, Plan, misplaced
 
 ME = "me"
 owners = st.sampled_from([ME, "other", "third", ""])
@@ -20,7 +20,14 @@ owned_lists = st.lists(
 
 
 def plan(owned: list[Owned], owner: Callable[[str], str], me: str, most: int) -> list[Move]:
-    return in_order(misplaced(owned, owner, me))[:most]
+    """From parts of different lengths, as a large host looks through what it has."""
+    plan, moves = Plan(), []
+    for start, end in ((0, 3), (3, 4), (4, 4), (4, 100)):
+        plan.add(misplaced(owned[start:end], owner, me))
+    while len(moves) < most and (move := plan.take()) is not None:
+        moves.append(move)
+    assert plan.is_empty or len(moves) == most
+    return moves
 
 
 @given(owned_lists, st.dictionaries(st.integers(0, 50).map("K/{}".format), owners))
