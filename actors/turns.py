@@ -48,7 +48,12 @@ async def run_turn(activation: Activation, call: InCall) -> None:
         elif (arguments := _arguments(activation, call)) is not None:
             spec = call.spec
             result = spec.function(activation.actor, *arguments[0], **arguments[1])
-            _answer(activation, call, await result if spec.is_async else result)
+            if spec.is_async:
+                result = await result
+            if call.mode != _ASK:
+                call.reply(call.content, b"")  # nobody hears what a tell returns
+            elif activation.system.is_serving():
+                call.reply(call.content, _encode_result(activation, call, result))
     except (Exception, SystemExit) as exc:
         _raised(activation, call, exc)
     except trio.Cancelled:
@@ -108,16 +113,6 @@ def _arguments(
     except RoostError as exc:
         mistaken(call, exc)
         return None
-
-
-def _answer(activation: Activation, call: InCall, result: object) -> None:
-    """The result of a plain handler to its caller; a host without its lease says nothing."""
-    if call.mode != _ASK:
-        call.reply(call.content, b"")
-        return
-    payload = _encode_result(activation, call, result)
-    if activation.system.is_serving():
-        call.reply(call.content, payload)
 
 
 async def invoke(
