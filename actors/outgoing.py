@@ -194,11 +194,17 @@ class Outgoing:
         box.state = State.OPEN
         self._pump(box)
 
-    def _ask_registry(self, box: Outbox) -> None:
+    def _ask_registry(self, box: Outbox, *, with_view: bool = False) -> None:
         box.state = State.ROUTING
-        self._router.resolver.ask(box.target, lambda where, error: self._told(box, where, error))
 
-    def _told(self, box: Outbox, where: Location | None, error: RegistryError | None) -> None:
+        def told(where: Location | None, error: RegistryError | None) -> None:
+            self._told(box, where, error, is_view_new=with_view)
+
+        self._router.resolver.ask(box.target, told, with_view=with_view)
+
+    def _told(
+        self, box: Outbox, where: Location | None, error: RegistryError | None, is_view_new: bool
+    ) -> None:
         """The registry has said where the actor is, or could not."""
         if box.state is not State.ROUTING or box.is_idle:
             return
@@ -224,6 +230,8 @@ class Outgoing:
                     "give its class to open_host(), or to `roost host` in an --app"
                 )
                 self._fail_all(box, UnknownKind(what))
+            case Unroutable.ALL_FULL if not is_view_new:
+                self._ask_registry(box, with_view=True)
             case Unroutable.ALL_FULL:
                 self._fail_all(box, NoCapacity(f"every host that may run {box.target} is full"))
             case Unroutable.NO_HOST:

@@ -21,6 +21,8 @@ log = logging.getLogger("roost.actors")
 Found = Callable[[Location | None, RegistryError | None], None]
 
 BATCH_MAX = 512
+#: A view read so lately is taken for the newest (seconds): a rush that finds no room reads few.
+FRESH_S = 0.25
 
 
 class Resolver:
@@ -31,9 +33,13 @@ class Resolver:
         self._asked: dict[ActorId, list[Found]] = {}
         self._todo: list[ActorId] = []
         self._wake = trio.Event()
+        self._wants_view = False
+        self._view_at = -FRESH_S
 
-    def ask(self, target: ActorId, found: Found) -> None:
-        """Look ``target`` up and call ``found`` later."""
+    def ask(self, target: ActorId, found: Found, *, with_view: bool = False) -> None:
+        """Look ``target`` up and call ``found`` later; ``with_view``: after the view was read, too,
+        since hosts may have joined of which this one has not heard yet."""
+        self._wants_view |= with_view
         waiting = self._asked.get(target)
         if waiting is not None:
             waiting.append(found)
@@ -55,10 +61,23 @@ class Resolver:
         locations: list[Location | None] = [None] * len(batch)
         error: RegistryError | None = None
         try:
+            await self._refresh_view()
             locations = await self._system.registry.locate([str(t) for t in batch])
             await self._system.catch_up(loc.incarnation for loc in locations if loc is not None)
         except RegistryError as exc:
             error = exc
+        self._tell(batch, locations, error)
+
+    async def _refresh_view(self) -> None:
+        wanted, self._wants_view = self._wants_view, False
+        membership, now = self._system.membership, trio.current_time()
+        if wanted and membership is not None and now - self._view_at >= FRESH_S:
+            await membership.refresh()
+            self._view_at = now
+
+    def _tell(
+        self, batch: list[ActorId], locations: list[Location | None], error: RegistryError | None
+    ) -> None:
         for target, location in zip(batch, locations, strict=True):
             for found in self._asked.pop(target):
                 found(location, error)

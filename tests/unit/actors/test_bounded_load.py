@@ -6,6 +6,7 @@ from collections import Counter
 from math import ceil
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -94,3 +95,21 @@ async def test_a_running_cluster_keeps_the_bound_and_says_no_capacity_when_all_a
             with pytest.raises(actors.NoCapacity, match="every host"):
                 await host.ref(Guest, "one-more").where()
         assert [len(host.activations) for host in cluster.hosts] == [capacity] * 4
+
+
+async def test_no_capacity_is_said_only_after_a_look_at_the_newest_view(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that has just joined has room, and the host that is asked has not heard of it yet."""
+    monkeypatch.setattr("actors.membership.is_behind", lambda *_: False)
+    config = ClusterConfig(system=SystemConfig(capacity=2))
+    async with actors.testing.open_cluster([Guest], hosts=1, config=config) as cluster:
+        first = cluster.hosts[0]
+        for n in range(2):
+            await first.ref(Guest, f"k{n}").where()
+        with pytest.raises(actors.NoCapacity):
+            await first.ref(Guest, "k2").where()
+        second = await cluster.add_host()
+        await trio.sleep(1)
+        assert second.me.incarnation not in first.members
+        assert await first.ref(Guest, "k2").where() == second.host_id
