@@ -15,6 +15,7 @@ from actors.kinds import SPAWN
 from actors.ref import prepare
 from actors.turns import DURABLE
 from placement.ports import RegistryError
+from placement.records import Member
 from wire.errors import InvalidArgument, NotDelivered, OutcomeUnknown, RoostError, Unavailable
 from wire.ids import ActorId, parse_actor_id
 from wire.items import Content, Mode
@@ -245,13 +246,22 @@ class HostGateway:
         ]  # fmt: skip
 
     async def drain(self, host_id: str) -> bool:
-        members = [m for m in self._system.members.values() if m.host_id == host_id]
+        members = self._named(host_id)
+        if not members:
+            try:
+                await self._system.refresh_view()  # it may have joined just now
+            except RegistryError as exc:
+                raise Unavailable(str(exc)) from exc
+            members = self._named(host_id)
         if not members:
             known = sorted(m.host_id for m in self._system.members.values())
             raise InvalidArgument(f"no host {host_id!r} in the cluster; there are {known}")
         for member in members:
             await self._system.router.requests.ask(member.incarnation, "drain", None, ASK_HOST_S)
         return True
+
+    def _named(self, host_id: str) -> list[Member]:
+        return [m for m in self._system.members.values() if m.host_id == host_id]
 
     def health(self) -> tuple[bool, bool]:
         return self._system.is_serving(), self._system.is_ready()

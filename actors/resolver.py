@@ -70,10 +70,9 @@ class Resolver:
 
     async def _refresh_view(self) -> None:
         wanted, self._wants_view = self._wants_view, False
-        membership, now = self._system.membership, trio.current_time()
-        if wanted and membership is not None and now - self._view_at >= FRESH_S:
-            await membership.refresh()
-            self._view_at = now
+        if wanted and trio.current_time() - self._view_at >= FRESH_S:
+            self._view_at = trio.current_time()
+            await self._system.refresh_view()
 
     def _tell(
         self, batch: list[ActorId], locations: list[Location | None], error: RegistryError | None

@@ -292,6 +292,11 @@ class System:
         """Whether hosts may live that the view does not know yet: a new generation has begun."""
         return self.membership is not None and self.membership.expects_hosts()
 
+    async def refresh_view(self) -> None:
+        """Take over the registry's newest view. Raises RegistryError."""
+        if self.membership is not None:
+            await self.membership.refresh()
+
     async def catch_up(self, incarnations: Iterable[str]) -> None:
         """Refresh the view if it does not know one of those that the registry named."""
         if self.membership is not None:

@@ -168,3 +168,19 @@ async def test_operators_see_the_hosts_and_actors_of_a_cluster_in_memory(
         assert await gateway.drain("host-2")
         await second.wait_closed()
         assert (await gateway.locate(ref.id)).host_id == "host-1"
+
+
+async def test_a_host_that_has_just_joined_can_be_drained_through_one_that_has_not_heard_of_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.membership.is_behind", lambda *_: False)
+    async with actors.testing.open_cluster([Account], hosts=1) as cluster:
+        first = cluster.hosts[0]
+        second = await cluster.add_host()
+        assert second.me.incarnation not in first.members
+        gateway = actors.testing.gateway_of(first)
+        with pytest.raises(actors.InvalidArgument, match="no host 'host-3'"):
+            await gateway.drain("host-3")
+        assert await gateway.drain("host-2")
+        with trio.fail_after(30):
+            await second.wait_closed()
