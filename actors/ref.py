@@ -170,7 +170,6 @@ class BoundAsk(_Bound):
     async def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call itself, inside the interceptors."""
         system, spec = self.system, self.spec
-        await trio.lowlevel.checkpoint_if_cancelled()  # a handler may run before the next one
         payload = spec.signature.encode(args, kwargs)
         if len(payload) > system.config.payload_bytes_max:
             check_size(system, spec.signature.where, payload)
@@ -183,8 +182,10 @@ class BoundAsk(_Bound):
         system.router.submit(call, True)
         if not call.done:
             await call.park()
+        elif call.error is not None:
+            await trio.lowlevel.checkpoint()
         elif system.router.is_pass_due(call.began):
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()  # its result is not to be lost
         if call.error is not None:
             raise call.error
         try:

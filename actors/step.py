@@ -62,12 +62,19 @@ def resume(task: trio.lowlevel.Task) -> None:
     """Resume a task that waits in ``wait_task_rescheduled``: at once, if that can be done.
 
     It cannot outside of a Trio task, deep inside other such steps, and where instruments watch
-    Trio's steps; the task then runs in Trio's next pass.
+    Trio's steps; it must not for one that is cancelled, and goes at its next checkpoint. The task
+    then runs in Trio's next pass.
     """
     global _depth
     context: Any = _run.GLOBAL_RUN_CONTEXT
     caller = getattr(context, "task", None)
-    if caller is None or _depth >= DEPTH_MAX or _is_watched(task._runner) or not known():
+    if (
+        caller is None
+        or caller._cancel_status.effectively_cancelled
+        or _depth >= DEPTH_MAX
+        or _is_watched(task._runner)
+        or not known()
+    ):
         trio.lowlevel.reschedule(task, GO_ON)
         return
     task._abort_func = None
