@@ -33,8 +33,9 @@ log = logging.getLogger("roost.moves")
 #: Actors of one offer. Making and taking it holds up either host for 0.1 ms each, which callers
 #: feel; a drain is in more of a hurry.
 BATCH_MAX, DRAIN_BATCH_MAX = 16, 128
-#: And how long others have the loop between two of a rebalance's offers to a host (seconds).
-PAUSE_S = 0.002
+#: Between two of a rebalance's offers to a host others have as long as the offer took, within
+#: these bounds (seconds): a host that is busy is given less.
+PAUSE_MIN_S, PAUSE_MAX_S = 0.002, 0.1
 BATCH_BYTES_MAX = 1 << 20
 ANSWER_S = 5.0
 RETRY_S = 0.1
@@ -96,10 +97,12 @@ class Mover:
             step = DRAIN_BATCH_MAX if is_drain else BATCH_MAX
             for start in range(0, len(resting), step):
                 batch = [a for a in resting[start : start + step] if self._is_at_rest(a)]
+                began = trio.current_time()
                 with self._under_way(batch):
                     await self._move_resting(to, batch, is_drain)
                 if not is_drain:
-                    await trio.sleep(PAUSE_S)
+                    took_s = trio.current_time() - began
+                    await trio.sleep(min(max(took_s, PAUSE_MIN_S), PAUSE_MAX_S))
 
     @contextmanager
     def _under_way(self, activations: Sequence[Activation]) -> Iterator[None]:
