@@ -20,6 +20,7 @@ import uvloop
 import actors
 from actors.reminders import POLL_S
 from bench import memory
+from bench import redis as in_redis
 from bench.app import Echo
 from bench.cluster import LEASE_TTL_S, Hosts, hosts, member
 from bench.peers.with_roost import rate
@@ -31,8 +32,6 @@ from placement.records import Load, Member, View
 from placement.redis_registry import RedisRegistry
 from placement.ring import Ring
 
-#: In Redis, with UUIDs as keys: see bench.redis.
-LOCATION_BYTES = 131.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -76,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> Report:
     with embedded.serve() as server:
         embedded.settle(server.url)
         kept = uvloop.run(_registry(server.url, count, 200 if options.short else 1_000))
-    costs = Costs(*messages, *kept, _ring_s(count), memory.measure(50_000)["bytes"], LOCATION_BYTES)
+    actor_bytes = memory.measure(50_000)["bytes"]
+    location_bytes = in_redis.location_bytes(100_000 if options.short else 1_000_000)
+    costs = Costs(*messages, *kept, _ring_s(count), actor_bytes, location_bytes)
     _tell_costs(report, costs)
     _tell_model(report, Assumed(hosts=count), costs)
     for few in (3,) if options.short else (3, 10, 30):
@@ -184,6 +185,7 @@ def _tell_costs(report: Report, costs: Costs) -> None:
     ):
         report.add(name, "us", seconds * 1e6, "less")
     report.add("idle actor", "bytes", costs.actor_bytes, "less")
+    report.add("Redis: an actor's location", "bytes", costs.location_bytes, "less")
 
 
 def _tell_model(report: Report, it: Assumed, costs: Costs) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from typing import NamedTuple
 
 import redis
 import uvloop
@@ -34,10 +35,20 @@ def _measure(report: Report, count: int, repeat: int) -> None:
             with embedded.serve() as server:
                 embedded.settle(server.url)
                 rng = Random(turn)
-                uvloop.run(_fill(report, label, server.url, [name(rng) for _ in range(count)]))
+                filled = uvloop.run(fill(server.url, [name(rng) for _ in range(count)]))
+            _tell(report, label, count, filled)
 
 
-async def _fill(report: Report, label: str, url: str, names: Sequence[str]) -> None:
+class Filled(NamedTuple):
+    """What a server has done for many claims."""
+
+    took_s: float
+    server_s: float  # of its own processor time
+    empty_bytes: int
+    bytes_each: float
+
+
+async def fill(url: str, names: Sequence[str]) -> Filled:
     """Claim all names and weigh the server before and after."""
     registry, server = RedisRegistry(url, "default"), redis.Redis.from_url(url)
     me = "bench-1-0123456789abcdef"
@@ -46,14 +57,27 @@ async def _fill(report: Report, label: str, url: str, names: Sequence[str]) -> N
     for batch in _batches(names):
         answers = await registry.claim(me, [Claim(name) for name in batch])
         assert all(isinstance(a, Claimed) for a in answers)
-    count, took = len(names), time.perf_counter() - start
-    report.add(f"{label}: claimed by one client", "actors/s", count / took)
-    report.add(f"{label}: a server's core carries", "actors/s", count / (_cpu_s(server) - cpu_s))
-    each = (_memory(server) - memory) / count
-    report.add(f"{label}: memory per actor", "bytes", each, "less")
-    fits = (SMALL_MIB * 2**20 - memory) / each / 1e6
-    report.add(f"{label}: fit in {SMALL_MIB} MiB", "million actors", fits)
+    took_s, server_s = time.perf_counter() - start, _cpu_s(server) - cpu_s
+    each = (_memory(server) - memory) / len(names)
     await registry.aclose()
+    return Filled(took_s, server_s, memory, each)
+
+
+def _tell(report: Report, label: str, count: int, filled: Filled) -> None:
+    report.add(f"{label}: claimed by one client", "actors/s", count / filled.took_s)
+    report.add(f"{label}: a server's core carries", "actors/s", count / filled.server_s)
+    report.add(f"{label}: memory per actor", "bytes", filled.bytes_each, "less")
+    fits = (SMALL_MIB * 2**20 - filled.empty_bytes) / filled.bytes_each / 1e6
+    report.add(f"{label}: fit in {SMALL_MIB} MiB", "million actors", fits)
+
+
+def location_bytes(count: int) -> float:
+    """What one of ``count`` actors with UUIDs as keys takes of a server's memory."""
+    rng = Random(0)
+    with embedded.serve() as server:
+        embedded.settle(server.url)
+        names = [NAMES["UUIDs as keys"](rng) for _ in range(count)]
+        return uvloop.run(fill(server.url, names)).bytes_each
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
