@@ -31,11 +31,6 @@ STOCK_STEPS_VARIABLE = "ROOST_STOCK_STEPS"
 #: SHA-256 of the source that this module relies on.
 KNOWN_INTERNALS = frozenset({"ebea2faf7b1617373116091cc782147b4ef74dd91320621fd1d5b7765df540aa"})
 
-#: Steps within steps: an actor that asks another that asks another. Beyond, Trio's own passes.
-DEPTH_MAX = 8
-
-_depth = 0
-
 
 def internals_digest() -> str:
     """SHA-256 of the Trio source this module relies on; "" where it cannot be read."""
@@ -61,17 +56,14 @@ def known() -> bool:
 def resume(task: trio.lowlevel.Task) -> None:
     """Resume a task that waits in ``wait_task_rescheduled``: at once, if that can be done.
 
-    It cannot outside of a Trio task, deep inside other such steps, and where instruments watch
-    Trio's steps; it must not for one that is cancelled, and goes at its next checkpoint. The task
-    then runs in Trio's next pass.
+    It cannot outside of a Trio task and where instruments watch Trio's steps; it must not for one
+    that is cancelled, and goes at its next checkpoint. The task then runs in Trio's next pass.
     """
-    global _depth
     context: Any = _run.GLOBAL_RUN_CONTEXT
     caller = getattr(context, "task", None)
     if (
         caller is None
         or caller._cancel_status.effectively_cancelled
-        or _depth >= DEPTH_MAX
         or _is_watched(task._runner)
         or not known()
     ):
@@ -80,7 +72,6 @@ def resume(task: trio.lowlevel.Task) -> None:
     task._abort_func = None
     task.custom_sleep_data = None
     context.task = task
-    _depth += 1
     end: outcome.Outcome[Any] | None = None
     message: Any = None
     try:
@@ -90,7 +81,6 @@ def resume(task: trio.lowlevel.Task) -> None:
     except BaseException as exc:
         end = outcome.Error(exc)
     finally:
-        _depth -= 1
         context.task = caller
     if end is None:
         _take(task, message)

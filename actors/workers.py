@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 IDLE_WORKERS_MAX = 64
 TURNS_PER_CHECKPOINT = 32
+#: An actor asks another that asks another: beyond so many, in Trio's own passes.
+DEPTH_MAX = 8
 
 
 class Worker:
@@ -51,6 +53,7 @@ class WorkerPool:
         self._nursery = nursery
         self._idle: list[Worker] = []
         self._count = 0
+        self._depth = 0  # steps at once within steps at once
 
     @property
     def is_idle(self) -> bool:
@@ -66,8 +69,12 @@ class WorkerPool:
             worker = self._idle.pop()
             worker.activation = activation
             assert worker.task is not None
-            if at_once:
-                resume(worker.task)
+            if at_once and self._depth < DEPTH_MAX:
+                self._depth += 1
+                try:
+                    resume(worker.task)
+                finally:
+                    self._depth -= 1
             else:
                 trio.lowlevel.reschedule(worker.task, GO_ON)
             return worker
