@@ -310,7 +310,7 @@ def test_cancelling_the_asyncio_side_cancels_the_whole_run(runner: Callable[[Any
 
 def test_a_second_run_on_the_same_thread_is_refused() -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="beside another Trio run"):
             await (await crossing()).cross(loops.run_in_asyncio, answer)
 
     run(main)
