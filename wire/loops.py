@@ -61,8 +61,8 @@ async def run_in_asyncio(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) ->
     loop = asyncio.get_running_loop()
     if trio.lowlevel.in_trio_run():
         raise RuntimeError(
-            f"{getattr(async_fn, '__qualname__', async_fn)} cannot be run beside another Trio run in "
-            "this thread: call it from the function that runs there already"
+            f"{getattr(async_fn, '__qualname__', async_fn)} cannot be run beside another Trio run "
+            "in this thread: call it from the function that runs there already"
         )
     scope = trio.CancelScope()
 
