@@ -313,12 +313,14 @@ class Mover:
         self, activation: Activation, to: str, answer: Answer | None
     ) -> Claimed | Held:
         registry, me = self._system.registry, self._system.me.incarnation
-        actor = str(activation.id)
+        actor, where = str(activation.id), Location(me, activation.epoch)
         if answer is not None and answer.outcome is Outcome.HANDED_BACK:
-            offered = Claim(actor, Location(to, answer.epoch))
-            (won,) = await registry.claim(me, [offered])
-        else:  # named, too: a free location means that it ran there, and may have saved
-            (won,) = await registry.claim(me, [Claim(actor, Location(me, activation.epoch))])
+            where = Location(to, answer.epoch)
+        # Named in any case: a free location means that it ran there, and may have saved.
+        (won,) = await registry.claim(me, [Claim(actor, where)])
+        if isinstance(won, Held) and won.location.incarnation == me:
+            # Nobody else here claims it meanwhile: an earlier try was granted, its reply lost.
+            (won,) = await registry.claim(me, [Claim(actor, won.location)])
         return won
 
     def _resume(self, activation: Activation, timers: list[TimerLeft]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
@@ -12,8 +12,11 @@ import trio
 import actors.mover
 from actors import Actor, HostSystem, handler
 from actors.mover import Mover
+from actors.offers import Answer, Outcome
 from actors.ref import id_of
 from actors.testing import Cluster, open_cluster
+from placement import records
+from placement.ports import Claim, RegistryUnavailable
 from tests.unit.actors.cluster_kit import key_owned_by, keys_owned_by
 
 seen: list[int] = []
@@ -199,6 +202,40 @@ async def test_who_waits_for_an_offers_answer_does_not_go_on_after_it_ran_there_
         assert id_of(ref) not in old.activations
         cluster.network.heal()
         assert await third.ref(Purse, ref.key).add(1) == 3
+
+
+async def test_who_is_refused_goes_on_though_the_reply_to_its_claim_is_lost(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first claim was granted, so the next one finds the actor at a higher epoch: its own."""
+    async with open_cluster([Purse], hosts=2) as cluster:
+        old, new = cluster.hosts
+        ref = new.ref(Purse, key_owned_by(old, Purse))
+        assert await ref.add(1) == 1
+        activation = old.activations[id_of(ref)]
+        claim, lost = old.registry.claim, 0
+
+        async def claim_and_lose(
+            me: str, claims: Sequence[Claim]
+        ) -> Sequence[records.Claimed | records.Held]:
+            nonlocal lost
+            won = await claim(me, claims)
+            if lost < 2:
+                lost += 1
+                raise RegistryUnavailable("the reply is lost")
+            return won
+
+        monkeypatch.setattr(old.registry, "claim", claim_and_lose)
+        monkeypatch.setattr(Mover, "_ask", _declined)
+        assert await _move(old, new, ref, within_s=1) == 0
+        assert lost == 2
+        assert old.activations[id_of(ref)] is activation
+        assert cluster.store.locations[str(id_of(ref))].epoch == activation.epoch
+        assert await ref.add(1) == 2
+
+
+async def _declined(mover: Mover, to: str, offers: list[actors.mover.Offer]) -> list[Answer]:
+    return [Answer(Outcome.DECLINED)] * len(offers)
 
 
 async def test_messages_taken_while_an_earlier_batch_is_offered_move_along(
