@@ -117,14 +117,17 @@ class Generations:
             self.heard()
             raise RegistryUnavailable("this host is taking up the registry's new generation")
 
-    def check_claims(self) -> None:
-        """Raises RegistryUnavailable while claims must wait."""
+    def check_claims(self) -> int:
+        """The generation in which this host may claim now; raises RegistryUnavailable while claims
+        must wait. A claim names it, since the host may hear of another before it is sent."""
+        generation = self._registry.generation
         self.heard()
-        if self.holds_claims or not self.is_current():
+        if self.holds_claims or self._asserted != generation:
             left_s = max(0.0, self._claims_from_s - self._clock())
             raise RegistryUnavailable(
                 f"claims wait {left_s:.1f} s: the registry began a new generation"
             )
+        return generation
 
     # Taking up a generation ---------------------------------------------------------------
 
@@ -248,9 +251,11 @@ class GuardedRegistry:
         except (StaleGeneration, Fenced) as exc:
             raise self._generations.translate(exc) from exc
 
-    async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
-        self._generations.check_claims()
-        return await self._guard(self._registry.claim, me, claims)
+    async def claim(
+        self, me: str, claims: Sequence[Claim], generation: int | None = None
+    ) -> list[Claimed | Held]:
+        checked = self._generations.check_claims()
+        return await self._guard(self._registry.claim, me, claims, generation or checked)
 
     async def view(self) -> View:
         view = await self._registry.view()

@@ -124,10 +124,16 @@ class MemoryRegistry:
     async def loads(self) -> dict[str, Load]:
         return dict(self._enter().loads)
 
-    async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
+    async def claim(
+        self, me: str, claims: Sequence[Claim], generation: int | None = None
+    ) -> list[Claimed | Held]:
         if not claims:
             return []
         store = self._enter(me)
+        if generation not in (None, store.generation):
+            raise StaleGeneration(
+                f"generation {generation} is over; this is {store.generation}", store.view()
+            )
         locations, live, stored = store.locations, store.members, store.stored
         store.epoch += 1
         mine = Location(me, store.epoch)

@@ -101,10 +101,16 @@ class Registry(Protocol):
     async def loads(self) -> dict[str, Load]:
         """Each member's last heartbeat, by incarnation."""
 
-    async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
+    async def claim(
+        self, me: str, claims: Sequence[Claim], generation: int | None = None
+    ) -> list[Claimed | Held]:
         """Claim each actor: free, mine already, or held by the dead -> Claimed with a new,
         higher epoch; else Held. A transfer is Claimed only where its offer still stands.
-        Answers in the order asked; Held by "" means located nowhere."""
+        Answers in the order asked; Held by "" means located nowhere.
+
+        With ``generation`` it is void in any other (StaleGeneration), also where this host hears
+        of a new one before the claim is on its way: whether it may claim is another question there.
+        """
 
     async def release(self, me: str, owned: Sequence[tuple[str, int]]) -> None:
         """Free each (actor, epoch) that is still located at exactly (me, epoch)."""

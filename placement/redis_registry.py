@@ -155,10 +155,12 @@ class RedisRegistry(RedisDurable):
 
     # Locations
 
-    async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
+    async def claim(
+        self, me: str, claims: Sequence[Claim], generation: int | None = None
+    ) -> list[Claimed | Held]:
         answers: list[Claimed | Held] = []
         for part in _distinct(claims):
-            answers += await self._claims.submit(me, part)
+            answers += await self._claims.submit((me, generation), part)
         return answers
 
     async def release(self, me: str, owned: Sequence[tuple[str, int]]) -> None:
@@ -279,11 +281,13 @@ class RedisRegistry(RedisDurable):
                 return view
         raise RegistryUnavailable(f"Redis at {self.address}: the view keeps changing")
 
-    async def _claim_batch(self, me: Hashable, claims: list[Claim]) -> list[Claimed | Held]:
+    async def _claim_batch(self, key: Hashable, claims: list[Claim]) -> list[Claimed | Held]:
+        me, generation = cast("tuple[str, int | None]", key)
         answers: list[Claimed | Held] = []
         for part in _distinct(claims):
             args = [arg for c in part for arg in (bucket_of(c.actor), c.actor, _offer(c))]
-            reply = await self._call(scripts.CLAIM, me, *self._numbered(), *args)
+            asked = (me, *self._numbered(), *args)
+            reply = await self._call(scripts.CLAIM, *asked, generation=generation)
             answers += self._heard.claims(self._in_order(reply))
         return answers
 
@@ -296,12 +300,17 @@ class RedisRegistry(RedisDurable):
             raise RegistryUnavailable(f"Redis at {self.address}: a later claim came first")
         return reply
 
-    async def _call(self, script: Script, *args: Any) -> Sequence[Any]:
-        return self._heard.check(await self._cross(self._run, script, args))
+    async def _call(
+        self, script: Script, *args: Any, generation: int | None = None
+    ) -> Sequence[Any]:
+        return self._heard.check(await self._cross(self._run, script, args, generation))
 
-    async def _run(self, script: Script, args: Sequence[Any]) -> Sequence[Any]:
+    async def _run(
+        self, script: Script, args: Sequence[Any], generation: int | None
+    ) -> Sequence[Any]:
         heard = self._heard
-        sent = (1, self._meta, heard.generation, heard.epoch, *args)
+        spoken_for = heard.generation if generation is None else generation
+        sent = (1, self._meta, spoken_for, heard.epoch, *args)
         with translated(self.address):
             try:
                 reply = await self._redis.execute_command("EVALSHA", script.sha, *sent)

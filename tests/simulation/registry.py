@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import trio
 
@@ -99,17 +99,21 @@ class SimRegistry:
 
         return MemoryRegistry
 
-    async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
+    async def claim(
+        self, me: str, claims: Sequence[Claim], generation: int | None = None
+    ) -> list[Claimed | Held]:
         answers: list[Claimed | Held] = []
         for part in distinct(claims):
-            answers += await self._claims.submit(me, part)
+            answers += await self._claims.submit((me, generation), part)
         return answers
 
-    async def _claim_batch(self, me: Hashable, claims: list[Claim]) -> list[Claimed | Held]:
+    async def _claim_batch(self, key: Hashable, claims: list[Claim]) -> list[Claimed | Held]:
+        me, generation = cast("tuple[str, int | None]", key)
         answers: list[Claimed | Held] = []
         for part in distinct(claims):
             self._claim_no += 1
-            answers += await self._ask("claim", (me, part), {}, (self._name, self._claim_no))
+            number = (self._name, self._claim_no)
+            answers += await self._ask("claim", (me, part), {}, number, generation)
         return answers
 
     async def assert_owned(self, me: str, owned: Sequence[tuple[str, int]]) -> list[bool]:
@@ -124,10 +128,11 @@ class SimRegistry:
 
     async def _ask(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any],
-        claim_no: tuple[str, int] | None = None,
+        claim_no: tuple[str, int] | None = None, generation: int | None = None,
     ) -> Any:  # fmt: skip
         self._road.on_ask(self._host, name)
-        request = Request(self._host, self.generation, self._epoch, name, args, kwargs, claim_no)
+        spoken_for = self.generation if generation is None else generation
+        request = Request(self._host, spoken_for, self._epoch, name, args, kwargs, claim_no)
         waiting = _Waiting()
         self._gate.call_soon(self._send, request, waiting)
         with trio.move_on_after(self._road.timeout_s):
