@@ -39,8 +39,9 @@ ASSERT_MAX = 1_000
 SAVES_AT_ONCE = 32
 RETRY_S = 0.1
 
-#: What runs, and so is asserted; what has been quiesced or offered never is.
-_RUNS = (Phase.STARTING, Phase.ACTIVE, Phase.RESTARTING, Phase.STOPPING)
+#: What runs, and so is asserted; what has been offered never is. One that comes to rest for a move
+#: still runs what it has begun, and nobody else may begin while it does.
+_RUNS = (Phase.STARTING, Phase.ACTIVE, Phase.RESTARTING, Phase.QUIESCING, Phase.STOPPING)
 
 
 class Generations:
