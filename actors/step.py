@@ -11,20 +11,25 @@ any other Trio, or with ROOST_STOCK_STEPS=1, every step is Trio's own and only s
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from typing import Any
 
 import outcome
 import trio
-from trio._core import _run
-from trio._core._traps import (
-    CancelShieldedCheckpoint,
-    PermanentlyDetachCoroutineObject,
-    WaitTaskRescheduled,
-)
 
 from actors.resume import GO_ON
 from wire.trio_internals import digest
+
+try:
+    from trio._core import _run
+    from trio._core._traps import (
+        CancelShieldedCheckpoint,
+        PermanentlyDetachCoroutineObject,
+        WaitTaskRescheduled,
+    )
+except ImportError:  # a Trio whose insides are others: every step is its own
+    _run = None  # type: ignore[assignment]
 
 STOCK_STEPS_VARIABLE = "ROOST_STOCK_STEPS"
 
@@ -47,28 +52,26 @@ def internals_digest() -> str:
         return ""
 
 
+#: Frames below which a step is taken at once, of the 1,000 that Python allows.
+STACK_MAX = 200
+
+
 @cache
 def known() -> bool:
     """Whether this Trio is one whose internals this module knows."""
-    return not os.environ.get(STOCK_STEPS_VARIABLE) and internals_digest() in KNOWN_INTERNALS
+    wanted = _run is not None and not os.environ.get(STOCK_STEPS_VARIABLE)
+    return wanted and internals_digest() in KNOWN_INTERNALS
 
 
+@trio.lowlevel.enable_ki_protection
 def resume(task: trio.lowlevel.Task) -> None:
-    """Resume a task that waits in ``wait_task_rescheduled``: at once, if that can be done.
-
-    It cannot outside of a Trio task and where instruments watch Trio's steps; it must not for one
-    that is cancelled, and goes at its next checkpoint. The task then runs in Trio's next pass.
-    """
-    context: Any = _run.GLOBAL_RUN_CONTEXT
-    caller = getattr(context, "task", None)
-    if (
-        caller is None
-        or caller._cancel_status.effectively_cancelled
-        or _is_watched(task._runner)
-        or not known()
-    ):
+    """Resume a task that waits in ``wait_task_rescheduled``: at once, if that can be done, else in
+    Trio's next pass."""
+    if not known() or not _may_nest(task):
         trio.lowlevel.reschedule(task, GO_ON)
         return
+    context: Any = _run.GLOBAL_RUN_CONTEXT
+    caller = context.task
     task._abort_func = None
     task.custom_sleep_data = None
     context.task = task
@@ -79,7 +82,8 @@ def resume(task: trio.lowlevel.Task) -> None:
     except StopIteration as stop:
         end = outcome.Value(stop.value)
     except BaseException as exc:
-        end = outcome.Error(exc)
+        # Without this frame, which knows ``end``: the two would be a ring.
+        end = outcome.Error(exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next))
     finally:
         context.task = caller
     if end is None:
@@ -88,11 +92,40 @@ def resume(task: trio.lowlevel.Task) -> None:
         task._runner.task_exited(task, end)
 
 
+def _may_nest(task: trio.lowlevel.Task) -> bool:
+    """Whether the task's step may be taken within the step of the task that runs now."""
+    caller = getattr(_run.GLOBAL_RUN_CONTEXT, "task", None)
+    runner: Any = task._runner
+    return (
+        caller is not None
+        and caller._runner is runner
+        # What is to stop the caller stops it before its call begins, as at any checkpoint.
+        and not caller._cancel_status.effectively_cancelled
+        and not (runner.ki_pending and caller is runner.main_task)
+        # The handler must not see an exception that its caller handles: Python would make it the
+        # context of the handler's own, and a bare ``raise`` would raise it.
+        and sys.exc_info()[0] is None
+        and not _is_watched(runner)
+        and not _is_deep()
+    )
+
+
+def _is_deep() -> bool:
+    """Whether what runs is so deep in calls that the handler's might not fit on the stack: steps
+    within steps share it."""
+    try:
+        sys._getframe(STACK_MAX)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_watched(runner: Any) -> bool:
     """Whether instruments want to hear of each step."""
     return "before_task_step" in runner.instruments or "after_task_step" in runner.instruments
 
 
+@trio.lowlevel.enable_ki_protection
 def _take(task: trio.lowlevel.Task, message: Any) -> None:
     """What Trio's own loop does with what a task yields."""
     runner = task._runner

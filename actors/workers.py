@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 IDLE_WORKERS_MAX = 64
 TURNS_PER_CHECKPOINT = 32
-#: An actor asks another that asks another: beyond so many, in Trio's own passes.
-DEPTH_MAX = 8
 
 
 class Worker:
@@ -53,13 +51,13 @@ class WorkerPool:
         self._nursery = nursery
         self._idle: list[Worker] = []
         self._count = 0
-        self._depth = 0  # steps at once within steps at once
 
     @property
     def is_idle(self) -> bool:
         """Whether no worker has an activation."""
         return len(self._idle) == self._count
 
+    @trio.lowlevel.enable_ki_protection
     def run(self, activation: Activation, at_once: bool = False) -> Worker:
         """Let a worker run the activation's turns until its mailbox is empty.
 
@@ -69,12 +67,8 @@ class WorkerPool:
             worker = self._idle.pop()
             worker.activation = activation
             assert worker.task is not None
-            if at_once and self._depth < DEPTH_MAX:
-                self._depth += 1
-                try:
-                    resume(worker.task)
-                finally:
-                    self._depth -= 1
+            if at_once:
+                resume(worker.task)
             else:
                 trio.lowlevel.reschedule(worker.task, GO_ON)
             return worker

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 
@@ -110,6 +112,20 @@ class Many(Actor):
     @handler
     async def fail(self) -> None:
         raise LookupError("no such thing")
+
+    @handler
+    async def raise_again(self) -> None:
+        seen.append(sys.exc_info()[1])
+        raise
+
+    @handler
+    async def deep(self, depth: int, further: int) -> int:
+        if depth:
+            return await self.deep(depth - 1, further)
+        if not further:
+            return 0
+        key = f"d{further - 1}"
+        return 1 + await self.system.ref(Many, key).deep(100, further - 1)
 
     @handler
     async def items(self, count: int) -> AsyncIterator[int]:
@@ -243,7 +259,6 @@ async def test_chains_deeper_than_steps_go(autojump_clock: MockClock) -> None:
         for n in range(41):
             await system.ref(Many, f"d{n}").add(0)
         assert await system.ref(Many, "d40").down(40) == 40
-        assert system.pool._depth == 0
 
 
 @either
@@ -333,3 +348,50 @@ async def test_many_callers_of_many_actors_at_once(autojump_clock: MockClock) ->
             for n in range(200):  # more than the pool keeps
                 nursery.start_soon(ask, n)
         assert sum([await ref.add(0) for ref in refs]) == 4_000
+
+
+@either
+async def test_a_handler_does_not_see_the_exception_that_its_caller_handles(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        ref = system.ref(Many, "a")
+        await ref.add(0)
+        try:
+            raise KeyError("the caller's")
+        except KeyError:
+            with pytest.raises(actors.ActorError, match="No active exception") as caught:
+                await ref.raise_again()
+        assert seen == [None]
+        assert "the caller's" not in str(caught.value.details)
+        assert await ref.add(1) == 1
+
+
+@either
+async def test_chains_of_handlers_that_are_deep_in_calls_fit_on_the_stack(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.open_system() as system:
+        for n in range(13):
+            await system.ref(Many, f"d{n}").add(0)
+        assert await system.ref(Many, "d12").deep(100, 12) == 12
+
+
+async def ask_and_interrupt(ref: Many) -> None:
+    for n in range(10_000):
+        if n == 10:
+            signal.raise_signal(signal.SIGINT)
+        await ref.add(1)
+
+
+@either
+def test_ctrl_c_ends_a_loop_of_asks_that_never_wait() -> None:
+    async def main() -> None:
+        async with actors.open_system() as system:
+            ref = system.ref(Many, "a")
+            await ref.add(0)
+            with pytest.raises(KeyboardInterrupt):
+                await ask_and_interrupt(ref)
+            assert await ref.add(0) < 100
+
+    trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
