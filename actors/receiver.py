@@ -169,7 +169,9 @@ class Receiver:
             self._answer(key, _error(envelope, exc))
             return None
         if target in self._asking:
-            self._asking[target].setdefault(key, envelope)
+            first = self._asking[target].setdefault(key, envelope)
+            if envelope.attempt > first.attempt:  # an answer to an older one would mean nothing
+                self._asking[target][key] = envelope
         elif (
             envelope.version > system.view.version
             or not system.is_ready()
