@@ -160,9 +160,11 @@ class Receiver:
     def _activation_for(self, peer: Peer, envelope: Envelope) -> Activation | None:
         """Start the actor if it belongs here; else find out where, or say why not."""
         system = self._router.system
-        if not system.is_serving():
-            return None  # no answer either: the sender hears of it when the session is lost
         key = (peer.incarnation, envelope.stream)
+        if not system.is_serving():
+            if system.is_joining():  # others may have seen it up before it has itself
+                self._router.transmit(key[0], _moved(envelope, ""))
+            return None  # else no answer: the sender hears of it when the session is lost
         try:
             target = actor_id(envelope.kind, envelope.key)
         except RoostError as exc:

@@ -283,6 +283,10 @@ class System:
         keeper = self.membership.keeper
         return keeper is not None and keeper.is_held()
 
+    def is_joining(self) -> bool:
+        """Whether this host holds a lease and does not serve yet: nothing can run here."""
+        return not self.serving and self.membership is not None and self.membership.is_held()
+
     def is_ready(self) -> bool:
         """Whether this host takes new actors; one that drains does not."""
         mine = self.members.get(self.me.incarnation)
