@@ -440,6 +440,23 @@ async def test_restarted_server_begins_a_generation_in_which_old_claims_are_void
 
 
 @in_asyncio
+async def test_a_claim_for_a_generation_is_void_in_a_later_one_that_its_host_has_joined(
+    world: World,
+) -> None:
+    a, _ = await joined(world, "a")
+    before = a.generation
+    await world.restart(keep_data=True)
+    await a.view()
+    await a.join(member("a", incarnation="a-2"))
+    assert a.generation > before
+    with pytest.raises(StaleGeneration):
+        await a.claim("a-2", [Claim(ACTOR)], before)
+    assert await a.locate([ACTOR]) == [None]
+    [won] = await a.claim("a-2", [Claim(ACTOR)], a.generation)
+    assert isinstance(won, Claimed)
+
+
+@in_asyncio
 async def test_epochs_never_go_backward_across_generations(world: World) -> None:
     a, me = await joined(world, "a")
     epochs = [await claimed(a, me)]
