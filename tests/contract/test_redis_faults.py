@@ -390,17 +390,19 @@ class Recorder(RedisRegistry):
 
     def __init__(self, url: str, timeout_s: float = PATIENT_S) -> None:
         super().__init__(url, "faults", new_event=asyncio.Event, timeout_s=timeout_s)
-        self.sent: list[tuple[Script, Sequence[Any]]] = []
+        self.sent: list[tuple[Script, Sequence[Any], int | None]] = []
 
-    async def _run(self, script: Script, args: Sequence[Any]) -> Sequence[Any]:
-        self.sent.append((script, args))
-        return await super()._run(script, args)
+    async def _run(
+        self, script: Script, args: Sequence[Any], generation: int | None
+    ) -> Sequence[Any]:
+        self.sent.append((script, args, generation))
+        return await super()._run(script, args, generation)
 
     async def arrive_again(self, name: str) -> None:
         """Every request of that script so far, once more."""
-        for script, args in self.sent:
+        for script, args, generation in self.sent:
             if script.name == name:
-                await super()._run(script, args)
+                await super()._run(script, args, generation)
 
 
 async def everything(registry: RedisRegistry) -> list[Any]:

@@ -47,10 +47,13 @@ class Recorder(RedisRegistry):
         super().__init__(url, cluster, **options)
         self.sent: list[tuple[Script, Sequence[Any]]] = []
 
-    async def _run(self, script: Script, args: Sequence[Any]) -> Sequence[Any]:
+    async def _run(
+        self, script: Script, args: Sequence[Any], generation: int | None
+    ) -> Sequence[Any]:
         heard = self._heard
-        self.sent.append((script, (1, self._meta, heard.generation, heard.epoch, *args)))
-        return await super()._run(script, args)
+        spoken_for = heard.generation if generation is None else generation
+        self.sent.append((script, (1, self._meta, spoken_for, heard.epoch, *args)))
+        return await super()._run(script, args, generation)
 
     def arrive_again(self, name: str = "") -> None:
         """Every request so far, or every one of that script, once more, in the order sent."""
