@@ -252,11 +252,9 @@ class GuardedRegistry:
         except (StaleGeneration, Fenced) as exc:
             raise self._generations.translate(exc) from exc
 
-    async def claim(
-        self, me: str, claims: Sequence[Claim], generation: int | None = None
-    ) -> list[Claimed | Held]:
-        checked = self._generations.check_claims()
-        return await self._guard(self._registry.claim, me, claims, generation or checked)
+    async def claim(self, me: str, claims: Sequence[Claim]) -> list[Claimed | Held]:
+        generation = self._generations.check_claims()
+        return await self._guard(self._registry.claim, me, claims, generation)
 
     async def view(self) -> View:
         view = await self._registry.view()
