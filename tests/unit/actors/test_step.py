@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 import pytest
@@ -133,6 +134,15 @@ class Many(Actor):
             yield n
 
 
+@asynccontextmanager
+async def idle() -> AsyncIterator[Many]:
+    """An actor of a local system that runs and has nothing to do: asks of it begin at once."""
+    async with actors.open_system() as system:
+        ref = system.ref(Many, "a")
+        await ref.add(0)
+        yield ref
+
+
 def test_this_trio_is_one_whose_internals_steps_know() -> None:
     """The canary: when it falls, read the new Trio's unrolled_run before adding its digest."""
     assert step.internals_digest() in step.KNOWN_INTERNALS
@@ -192,9 +202,7 @@ async def test_without_it_each_ask_does(
 
 async def test_asks_one_after_another_let_others_run(autojump_clock: MockClock) -> None:
     """Also while the clock stands still: a loop of asks must not keep the rest from ending it."""
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         over = False
 
         async def end() -> None:
@@ -228,9 +236,7 @@ async def test_results_errors_and_waits_are_the_same(autojump_clock: MockClock) 
 
 @either
 async def test_a_handler_waits_for_what_another_turn_does(autojump_clock: MockClock) -> None:
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         woken: list[str] = []
 
         async def wait() -> None:
@@ -245,9 +251,7 @@ async def test_a_handler_waits_for_what_another_turn_does(autojump_clock: MockCl
 
 @either
 async def test_awaiting_what_is_not_trios_is_the_handlers_error(autojump_clock: MockClock) -> None:
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         with pytest.raises(actors.ActorError, match=r"trio|Trio"):
             await ref.misled()
         assert await ref.add(2) == 2
@@ -265,9 +269,7 @@ async def test_chains_deeper_than_steps_go(autojump_clock: MockClock) -> None:
 async def test_a_deadline_does_not_wait_for_a_handler_that_cannot_be_cancelled(
     autojump_clock: MockClock,
 ) -> None:
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         start = trio.current_time()
         with pytest.raises(actors.DeadlineExceeded):
             await ref.wait_shielded.with_options(timeout_s=1.0)(60.0)
@@ -279,9 +281,7 @@ async def test_a_deadline_does_not_wait_for_a_handler_that_cannot_be_cancelled(
 async def test_a_cancelled_caller_goes_at_once_and_its_handler_is_cancelled(
     autojump_clock: MockClock,
 ) -> None:
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         start = trio.current_time()
         with trio.move_on_after(1.0):
             await ref.wait_for_ever()
@@ -294,9 +294,7 @@ async def test_a_cancelled_caller_goes_at_once_and_its_handler_is_cancelled(
 
 @either
 async def test_a_call_of_a_cancelled_caller_does_not_begin(autojump_clock: MockClock) -> None:
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         with trio.CancelScope() as scope:
             scope.cancel()
             await ref.add(1)
@@ -325,9 +323,7 @@ async def test_the_end_of_the_system_ends_a_turn_that_began_so(autojump_clock: M
 async def test_the_turn_is_the_workers_task_with_its_own_context(
     autojump_clock: MockClock,
 ) -> None:
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         mood.set("mine")
         await ref.set_mood("the handler's")
         assert mood.get() == "mine"
@@ -354,9 +350,7 @@ async def test_many_callers_of_many_actors_at_once(autojump_clock: MockClock) ->
 async def test_a_handler_does_not_see_the_exception_that_its_caller_handles(
     autojump_clock: MockClock,
 ) -> None:
-    async with actors.open_system() as system:
-        ref = system.ref(Many, "a")
-        await ref.add(0)
+    async with idle() as ref:
         try:
             raise KeyError("the caller's")
         except KeyError:
@@ -387,9 +381,7 @@ async def ask_and_interrupt(ref: Many) -> None:
 @either
 def test_ctrl_c_ends_a_loop_of_asks_that_never_wait() -> None:
     async def main() -> None:
-        async with actors.open_system() as system:
-            ref = system.ref(Many, "a")
-            await ref.add(0)
+        async with idle() as ref:
             with pytest.raises(KeyboardInterrupt):
                 await ask_and_interrupt(ref)
             assert await ref.add(0) < 100
