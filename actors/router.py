@@ -147,7 +147,7 @@ class Router:
         if self._passed < CALLS_PER_PASS and now < self._pass_due:
             return False
         self._passed = 0
-        self._pass_due = now + PASS_S
+        self._pass_due = max(self._pass_due, now + PASS_S)  # tells do not tell the time
         return True
 
     def _tell(
