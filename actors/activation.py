@@ -32,7 +32,7 @@ from wire.errors import (
     Unavailable,
 )
 from wire.ids import ActorId, parse_actor_id
-from wire.items import Mode, Refusal
+from wire.items import BLOCKED, Mode, Refusal
 
 if TYPE_CHECKING:
     from actors.actor import Actor
@@ -127,7 +127,7 @@ class Activation(Sender):
         phase = self.phase
         if phase is not _ACTIVE:
             if phase is Phase.OFFERED or (self.is_closing and phase is Phase.CLAIMING):
-                return Refusal.FULL  # wait: it goes on here or there
+                return Refusal.MOVING  # wait: it goes on here or there
             if phase is Phase.ENDED:
                 return Refusal.MOVED
         if self.is_closing:
@@ -162,9 +162,7 @@ class Activation(Sender):
 
         ``at_once``: its caller is a task that can wait until its turn has begun.
         """
-        if (self.waiters and self._waits_behind(call)) or (
-            self.refusal(call.method) is Refusal.FULL
-        ):
+        if (self.waiters and self._waits_behind(call)) or (self.refusal(call.method) in BLOCKED):
             if call.nowait:
                 call.failed(self.system.router.full(call))
                 return

@@ -84,6 +84,7 @@ class Adopter:
         system = self._system
         me = system.me.incarnation
         claims = [Claim(f"{o.kind}/{o.key}", Location(o.incarnation, o.epoch)) for o in offers]
+        level = logging.WARNING  # once, however long the registry is away
         while system.is_serving() and system.me.incarnation == me:
             try:
                 won = list(await system.registry.claim(me, claims))
@@ -91,7 +92,8 @@ class Adopter:
             except Fenced as exc:
                 system.fenced(str(exc), me)
             except RegistryError as exc:
-                log.warning("transfers wait: %s", exc)
+                log.log(level, "transfers wait: %s", exc)
+                level = logging.DEBUG
                 await trio.sleep(RETRY_S)
         return [None] * len(offers)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.resume import GO_ON
-from wire.errors import DeadlineExceeded, MailboxFull, NotDelivered, OutcomeUnknown, RoostError
+from wire.errors import DeadlineExceeded, OutcomeUnknown, RoostError
 from wire.ids import ActorId
 from wire.items import Content, Mode
 from wire.ports import ClientCall
@@ -97,9 +97,7 @@ class Call:
         if self.entry is not None:
             return self.entry.late(where, self.router.is_reachable(self.entry.sent_to))
         if self.local is None:
-            if self.router.is_full(self.target):
-                return MailboxFull(f"{where}: the mailbox stayed full until the deadline")
-            return NotDelivered(f"{where}: not delivered before the deadline")
+            return self.router.late(self)
         return DeadlineExceeded(f"{where}: no answer before the deadline")
 
     # Called by the router; each subclass says what the caller sees.

@@ -25,6 +25,7 @@ class State(Enum):
     ROUTING = "routing"  # where the actor lives is not known
     OPEN = "open"  # envelopes go to ``incarnation`` as the window allows
     FULL = "full"  # the mailbox there is full: wait for Resume
+    MOVING = "moving"  # the actor changes its host: wait for Moved or Resume
 
 
 class Entry:
@@ -44,6 +45,10 @@ class Entry:
         if not self.sent_to:
             if self.outbox.state is State.FULL:
                 return MailboxFull(f"{where}: the mailbox stayed full until the deadline")
+            if self.outbox.state is State.MOVING:
+                return NotDelivered(
+                    f"{where}: the actor was on its way to another host until the deadline"
+                )
             return NotDelivered(f"{where}: not delivered before the deadline")
         if not is_reachable:
             return OutcomeUnknown(
@@ -85,6 +90,11 @@ class Outbox:
     @property
     def is_idle(self) -> bool:
         return not self.waiting and not self.flight
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it waits for word from where the actor is."""
+        return self.state is State.FULL or self.state is State.MOVING
 
     def has_room(self) -> bool:
         """Whether the next message would go out at once."""

@@ -46,7 +46,7 @@ _TELL = Mode.TELL
 
 BACKOFF_S = 0.01
 BACKOFF_MAX_S = 0.5
-FULL_RETRY_S = 1.0
+BLOCKED_RETRY_S = 1.0
 IDLE_OUTBOX_S = 60.0
 
 
@@ -326,7 +326,7 @@ class Outgoing:
 
     def on_resume(self, resume: Resume) -> None:
         box = self._outboxes.get(resume.stream)
-        if box is not None and box.state is State.FULL:
+        if box is not None and box.is_blocked:
             self._open(box, box.incarnation)
 
     def on_moved(self, moved: Moved, incarnation: str) -> None:
@@ -341,7 +341,7 @@ class Outgoing:
         self._router.ways.learn(box.target, moved.location)
         if box.incarnation != incarnation or not self._router.is_live(moved.location):
             return
-        if box.state is State.FULL or (box.state is State.OPEN and not box.flight):
+        if box.is_blocked or (box.state is State.OPEN and not box.flight):
             self._open(box, moved.location)  # others follow once their flight is refused
 
     def on_refused(self, refused: Refused, incarnation: str) -> None:
@@ -353,9 +353,11 @@ class Outgoing:
             return
         match refused.reason:
             case Refusal.FULL:
-                self._wait_for_room(box)
+                self._block(box, State.FULL)
+            case Refusal.MOVING:
+                self._block(box, State.MOVING)
             case Refusal.MOVED if box.flight:
-                self._wait_for_room(box)  # what was taken on trial there may yet run there
+                self._block(box, State.MOVING)  # what was taken on trial there may yet run there
             case Refusal.MOVED:
                 self._follow(box, refused.location)
             case Refusal.GAP:
@@ -371,15 +373,16 @@ class Outgoing:
                 error = error_from_code(refused.code, refused.message, refused.details)
                 self._fail_all(box, error)
 
-    def _wait_for_room(self, box: Outbox) -> None:
-        box.state = State.FULL
+    def _block(self, box: Outbox, state: State) -> None:
+        """Send nothing until word comes of room, or of where the actor is."""
+        box.state = state
         attempt = box.attempt
 
-        def again() -> None:  # in case the word of room is lost with its host
-            if box.state is State.FULL and box.attempt == attempt:
+        def again() -> None:  # in case that word is lost with its host
+            if box.is_blocked and box.attempt == attempt:
                 self._open(box, box.incarnation)
 
-        self._router.wheel.add(Later(again), trio.current_time() + FULL_RETRY_S)
+        self._router.wheel.add(Later(again), trio.current_time() + BLOCKED_RETRY_S)
 
     def _resend(self, box: Outbox, expected: int) -> None:
         oldest = box.waiting[0].seq if box.waiting else box.next_seq
@@ -484,9 +487,6 @@ class Outgoing:
         for call in list(self.calls.values()):
             self._forget(call)
             call.failed(OutcomeUnknown(str(error)))
-
-    def is_full(self, call: Call) -> bool:
-        return call.entry is not None and call.entry.outbox.state is State.FULL
 
 
 def _empty(box: Outbox, entry: Entry) -> Envelope:

@@ -21,7 +21,7 @@ from placement.ports import RegistryError
 from placement.records import Location
 from wire.errors import RoostError, UnknownKind
 from wire.ids import ActorId, actor_id
-from wire.items import Accepted, Cancel, Envelope, Grant, Moved, Refusal, Refused, Resume
+from wire.items import BLOCKED, Accepted, Cancel, Envelope, Grant, Moved, Refusal, Refused, Resume
 from wire.ports import Peer
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Receiver:
         taken = taken or self._unconfirmed.get(key)  # by an activation that is gone
         if taken is not None:
             self._confirm(key, taken)  # so that the sender knows the fate of all before it
-        inbox.refuse(key, envelope.attempt, until_room=reason is Refusal.FULL)
+        inbox.refuse(key, envelope.attempt, until_room=reason in BLOCKED)
         expected = stream.expected if stream is not None else 0
         self._answer(key, Refused(
             envelope.stream, envelope.seq, envelope.attempt, reason, expected, "",

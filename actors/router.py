@@ -36,6 +36,7 @@ from wire.items import (
     Item,
     Mode,
     Moved,
+    Refusal,
     Refused,
     Reply,
     Request,
@@ -193,10 +194,18 @@ class Router:
         else:
             self.outgoing.grant(call, items)
 
-    def is_full(self, target: ActorId) -> bool:
-        """Whether the actor runs here with a full mailbox."""
-        activation = self.system.activations.get(target)
-        return activation is not None and bool(activation.waiters)
+    def late(self, call: Call) -> RoostError:
+        """The error of a call that waited for its actor until the deadline."""
+        where = f"{call.target}.{call.method}"
+        activation = self.system.activations.get(call.target)
+        reason = activation.refusal(call.method) if activation is not None else None
+        if reason is Refusal.FULL:
+            return MailboxFull(f"{where}: the mailbox stayed full until the deadline")
+        if reason is Refusal.MOVING:
+            return NotDelivered(
+                f"{where}: the actor was on its way to another host until the deadline"
+            )
+        return NotDelivered(f"{where}: not delivered before the deadline")
 
     def full(self, call: Call) -> RoostError:
         return MailboxFull(f"{call.target}.{call.method}: the mailbox is full")

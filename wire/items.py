@@ -40,6 +40,11 @@ class Refusal(IntEnum):
     UNKNOWN_STREAM = 3  # no memory of this stream and the number is not 0: open a new one
     NO_CAPACITY = 4  # this host is full; try the ring's next host
     ERROR = 5  # the call is wrong or the actor failed; ``code`` and ``message`` say how
+    MOVING = 6  # it changes its host; a Resume or a Moved follows
+
+
+#: Refusals after which word comes of when, or where, to go on.
+BLOCKED = (Refusal.FULL, Refusal.MOVING)
 
 
 class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):

@@ -297,6 +297,29 @@ async def test_the_first_message_of_a_sender_that_comes_while_its_actor_is_offer
         assert took[0] < 0.2
 
 
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_a_call_whose_deadline_passes_while_its_actor_is_offered_was_not_delivered(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, is_local: bool
+) -> None:
+    """Its mailbox is not full, and the caller has nothing to slow down for."""
+    async with open_cluster([Purse], hosts=2) as cluster:
+        old, new = cluster.hosts
+        monkeypatch.setattr(new.rebalancer.mover, "move", _stay)
+        caller = old if is_local else new
+        ref = caller.ref(Purse, key_owned_by(old, Purse))
+        assert await ref.add(1) == 1
+        ask = Mover._ask
+
+        async def ask_later(mover: Mover, to: str, offers: list[actors.mover.Offer]) -> object:
+            with pytest.raises(actors.NotDelivered, match="another host"):
+                await actors.with_timeout(ref, 0.1).add(10)
+            return await ask(mover, to, offers)
+
+        monkeypatch.setattr(Mover, "_ask", ask_later)
+        assert await _move(old, new, ref, within_s=1) == 1
+        assert await ref.add(1) == 2
+
+
 class Held(msgspec.Struct):
     numbers: list[int] = []
 
