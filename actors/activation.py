@@ -326,20 +326,17 @@ class Activation(Sender):
             return None
         is_active = self.phase is _ACTIVE
         if is_active and len(self.active) < self.kind.max_concurrency:
-            return self._first_waiting(queue)
+            while queue:
+                call = queue.popleft()
+                if self.waiters or (self.inbox is not None and self.inbox.blocked):
+                    self._make_room()
+                if not call.done:
+                    if self.has_overtakers:
+                        self.dispatch()  # a worker that looks for them once this turn has to wait
+                    return call
+            return None
         if is_active or self._finishes_calls():
             return self._first_overtaker(queue)
-        return None
-
-    def _first_waiting(self, queue: deque[InCall]) -> InCall | None:
-        while queue:
-            call = queue.popleft()
-            if self.waiters or (self.inbox is not None and self.inbox.blocked):
-                self._make_room()
-            if not call.done:
-                if self.has_overtakers:
-                    self.dispatch()  # a worker that looks for them once this turn has to wait
-                return call
         return None
 
     def _first_overtaker(self, queue: deque[InCall]) -> InCall | None:

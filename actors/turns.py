@@ -22,53 +22,75 @@ from wire.items import Mode
 
 if TYPE_CHECKING:
     from actors.activation import Activation
+    from actors.workers import Worker
 
 #: In a message's headers: the actor is (to be) durable.
 DURABLE = "roost-durable"
 
 SAVE_RETRY_S = 0.1
+TURNS_PER_CHECKPOINT = 32
 
 _ASK = Mode.ASK
 
 log = logging.getLogger("roost.actors")
 
 
-async def run_turn(activation: Activation, call: InCall) -> None:
-    """Run one message's handler and answer its caller. Raises nothing but cancellation.
+async def run_turns(activation: Activation, worker: Worker) -> None:
+    """Run the handlers of its messages and answer their callers, until none is due or one has
+    been cancelled. Raises nothing but cancellation.
 
-    The message stays the task's CURRENT one, until its next turn or the worker's end of it.
+    A message stays the task's CURRENT one, until its next turn or the worker's end of it. All in
+    one coroutine: another for each turn would cost a tenth of it.
     """
-    has_interceptors = activation.system.interceptors is not None
-    call.running = True
-    activation.active.append(call)
-    CURRENT.set(call)
-    try:
-        if not call.is_plain or activation.child is not None or has_interceptors:
-            await _run(activation, call)
-        elif (arguments := _arguments(activation, call)) is not None:
-            spec = call.spec
-            result = spec.function(activation.actor, *arguments[0], **arguments[1])
-            if spec.is_async:
-                result = await result
-            if call.mode != _ASK:
-                call.reply(call.content, b"")  # nobody hears what a tell returns
-            elif activation.system.is_serving():
-                call.reply(call.content, _encode_result(activation, call, result))
-    except (Exception, SystemExit) as exc:
-        _raised(activation, call, exc)
-    except trio.Cancelled:
-        call.fail(OutcomeUnknown(f"{activation.id}.{call.method} was cancelled: its actor stopped"))
-        raise
-    except BaseExceptionGroup as exc:
-        _, rest = exc.split(trio.Cancelled)
-        if rest is None or not is_actors_own(rest):
-            call.fail(OutcomeUnknown(f"{activation.id}.{call.method} was cancelled"))
+    active = activation.active
+    is_bare = activation.system.interceptors is None and activation.child is None
+    count = 0
+    while not worker.is_cancelled and (call := activation.next_turn()) is not None:
+        worker.call, call.worker, call.running = call, worker, True
+        active.append(call)
+        CURRENT.set(call)
+        try:
+            if not (is_bare and call.is_plain):
+                await _run(activation, call)
+            elif (arguments := _arguments(call)) is not None:
+                spec = call.spec
+                result = spec.function(activation.actor, *arguments[0], **arguments[1])
+                if spec.is_async:
+                    result = await result
+                if call.mode != _ASK:
+                    call.reply(call.content, b"")  # nobody hears what a tell returns
+                elif activation.system.is_serving():
+                    call.reply(call.content, _encode_result(activation, call, result))
+        except (Exception, SystemExit) as exc:
+            _raised(activation, call, exc)
+        except trio.Cancelled:
+            where = f"{activation.id}.{call.method}"
+            call.fail(OutcomeUnknown(f"{where} was cancelled: its actor stopped"))
             raise
-        _raised(activation, call, rest)  # it was cancelled, and raised while it cleaned up
-        await trio.lowlevel.checkpoint_if_cancelled()
-    finally:
-        call.running = False
-        activation.active.remove(call)
+        except BaseExceptionGroup as exc:
+            rest = _own_part(activation, call, exc)
+            if rest is None:
+                raise
+            _raised(activation, call, rest)
+            await trio.lowlevel.checkpoint_if_cancelled()
+        finally:
+            worker.call, call.worker, call.running = None, None, False
+            active.remove(call)
+        count += 1
+        if count % TURNS_PER_CHECKPOINT == 0:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def _own_part(
+    activation: Activation, call: InCall, exc: BaseExceptionGroup[BaseException]
+) -> BaseExceptionGroup[BaseException] | None:
+    """What a turn raised while it cleaned up after its cancellation; None, and its caller has
+    been told, when nothing of it is the actor's own."""
+    _, rest = exc.split(trio.Cancelled)
+    if rest is None or not is_actors_own(rest):
+        call.fail(OutcomeUnknown(f"{activation.id}.{call.method} was cancelled"))
+        return None
+    return rest
 
 
 def _raised(activation: Activation, call: InCall, exc: BaseException) -> None:
@@ -82,7 +104,7 @@ async def _run(activation: Activation, call: InCall) -> None:
     if isinstance(call, Internal):
         await call.function()
         return
-    arguments = _arguments(activation, call)
+    arguments = _arguments(call)
     if arguments is None:
         return
     interceptors = activation.system.interceptors
@@ -104,9 +126,7 @@ async def _run(activation: Activation, call: InCall) -> None:
         call.reply(call.content, payload)
 
 
-def _arguments(
-    activation: Activation, call: InCall
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+def _arguments(call: InCall) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """What the handler is called with; None when the caller has been told what is wrong."""
     try:
         return call.spec.signature.decode(call.content, call.payload)

@@ -14,14 +14,13 @@ import trio
 from actors.incoming import CURRENT
 from actors.resume import GO_ON
 from actors.step import resume
-from actors.turns import run_turn
+from actors.turns import run_turns
 
 if TYPE_CHECKING:
     from actors.activation import Activation
     from actors.incoming import InCall
 
 IDLE_WORKERS_MAX = 64
-TURNS_PER_CHECKPOINT = 32
 
 
 class Worker:
@@ -94,17 +93,8 @@ class WorkerPool:
             if activation is None:
                 await self._park(worker)
                 continue
-            count = 0
             try:
-                while not worker.is_cancelled and (call := activation.next_turn()) is not None:
-                    worker.call, call.worker = call, worker
-                    try:
-                        await run_turn(activation, call)
-                    finally:
-                        worker.call = call.worker = None
-                    count += 1
-                    if count % TURNS_PER_CHECKPOINT == 0:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
+                await run_turns(activation, worker)
             finally:
                 worker.activation = None
                 CURRENT.set(None)
