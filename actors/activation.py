@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from actors.calls import Call, Sender
-from actors.incoming import InCall, Internal, LocalInCall
+from actors.incoming import InCall, Internal, LocalInCall, RemoteTell
 from actors.kinds import REMIND, SPAWN, SPAWNER
 from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
@@ -195,6 +195,28 @@ class Activation(Sender):
         if self.epoch and call.mode != _ASK:  # an ask hears of its end alone
             call.is_admitted()
         self.dispatch(at_once)
+
+    def takes(self, method: str, count: int) -> bool:
+        """Whether so many tells to ``method`` could all be taken now, and nothing is special."""
+        spec = self.kind.handlers.get(method)
+        return (
+            spec is not None
+            and not spec.is_stream
+            and not spec.reentrant
+            and self.phase is _ACTIVE
+            and not self.is_closing
+            and len(self.queue or ()) + count <= self.kind.mailbox_max
+            and (self.running <= 1 or self.running < self.kind.turns_max)
+        )
+
+    def take_tells(self, incarnation: str, method: str, payloads: Iterable[bytes]) -> None:
+        """Take tells of another host, of which ``takes`` has said that it is possible."""
+        spec = self.kind.handlers[method]
+        if self.queue is None:
+            self.queue = deque()
+        for payload in payloads:
+            self.queue.append(RemoteTell(self, incarnation, spec, payload))
+        self.dispatch()
 
     def _waits_for_claim(self, call: InCall) -> bool:
         """What no handler is for: the system's own, which may yet have to go where the actor is,

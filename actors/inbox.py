@@ -55,6 +55,13 @@ class Inbox:
             return _ACCEPT
         return Verdict.DUPLICATE if seq < stream.expected else Verdict.GAP
 
+    def next(self, key: StreamKey, seq: int, attempt: int) -> Incoming | None:
+        """The stream, if it is known and ``judge`` would accept that number in it."""
+        stream = self.streams.get(key)
+        if stream is None or attempt <= stream.told or seq != stream.expected:
+            return None
+        return stream
+
     def accept(self, key: StreamKey, now: float, streams_max: int) -> Incoming:
         """Count the envelope that ``judge`` accepted."""
         stream = self.streams.get(key)

@@ -247,6 +247,28 @@ class RemoteInCall(InCall):
         self._send(Chunk(self.call, content, payload))
 
 
+class RemoteTell(RemoteInCall):
+    """A tell from another host, which nobody waits for and nothing is sent back for."""
+
+    call = attempt = 0
+
+    def __init__(
+        self, activation: Activation, incarnation: str, spec: BoundSpec, payload: bytes
+    ) -> None:
+        self.activation = activation
+        self.incarnation = incarnation
+        self.spec = spec
+        self.method = spec.name
+        self.is_plain = spec.is_plain
+        self.payload = payload
+
+    def reply(self, content: int, payload: bytes) -> None:
+        self.done = True
+
+    def _end(self) -> None:
+        self.done = True
+
+
 class Internal(InCall):
     """A turn that the actor gave itself (a timer): nobody waits for its result."""
 

@@ -40,6 +40,11 @@ class Entry:
         self.sent_to = ""  # the incarnation that has it unanswered; "" when none may have it
         self.accepted = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of it but its number."""
+        return self.call is None
+
     def late(self, where: str, is_reachable: bool) -> RoostError:
         """The error of passing the deadline, by how far the message had come."""
         if not self.sent_to:
@@ -57,12 +62,31 @@ class Entry:
         return DeadlineExceeded(f"{where}: no answer before the deadline")
 
 
+class Told(Entry):
+    """A tell on which nobody waits any more: what is sent again, if it must be, is all here."""
+
+    __slots__ = ("method", "payload")
+
+    def __init__(self, outbox: Outbox, method: str, payload: bytes) -> None:
+        self.call = None
+        self.outbox = outbox
+        self.seq = outbox.next_seq
+        self.sent_to = outbox.incarnation
+        self.accepted = False
+        self.method = method
+        self.payload = payload
+
+    @property
+    def is_empty(self) -> bool:
+        return False
+
+
 class Outbox:
     """Order, window and going back, for one (sender, actor)."""
 
     __slots__ = (
-        "attempt", "flight", "id", "incarnation", "next_seq", "redirects", "refused", "sender",
-        "state", "target", "touched_at", "waiting", "window",
+        "attempt", "flight", "id", "incarnation", "next_seq", "redirects", "refused", "run",
+        "run_bytes", "sender", "state", "target", "touched_at", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, id: int, sender: Sender, target: ActorId, window: int) -> None:
@@ -76,6 +100,8 @@ class Outbox:
         self.attempt = 0
         self.waiting: deque[Entry] = deque()
         self.flight: deque[Entry] = deque()
+        self.run: list[Told] = []  # the last of the flight: they leave together, and soon
+        self.run_bytes = 0
         self.redirects = 0
         self.refused: tuple[str, ...] = ()
         self.touched_at = 0.0
@@ -114,6 +140,19 @@ class Outbox:
         entry.sent_to = self.incarnation
         self.flight.append(entry)
         return entry
+
+    def tell(self, method: str, payload: bytes) -> None:
+        """Put a tell into flight, and into the run; only where ``has_room``."""
+        told = Told(self, method, payload)
+        self.next_seq += 1
+        self.flight.append(told)
+        self.run.append(told)
+        self.run_bytes += len(payload)
+
+    def take_run(self) -> list[Told]:
+        """What is to leave now: the caller transmits it."""
+        run, self.run, self.run_bytes = self.run, [], 0
+        return run
 
     def take(self) -> Entry | None:
         """The next entry to transmit now, or None while closed, full, or without window."""
@@ -156,6 +195,9 @@ class Outbox:
         self._return_flight(expected)
 
     def _return_flight(self, seq: int) -> None:
+        if self.run:
+            self.run = [told for told in self.run if told.seq < seq]
+            self.run_bytes = sum(len(told.payload) for told in self.run)
         while self.flight and self.flight[-1].seq >= seq:
             entry = self.flight.pop()
             entry.sent_to = ""
@@ -169,14 +211,14 @@ class Outbox:
         self.attempt = 0
         for entry in self.waiting:
             entry.seq = -1
-        self.waiting = deque(e for e in self.waiting if e.call is not None)
+        self.waiting = deque(e for e in self.waiting if not e.is_empty)
 
     def lose(self, unsent: Iterable[int] = ()) -> list[Entry]:
         """The session to ``incarnation`` is over: what was in flight there may have run.
 
         ``unsent`` are the numbers known never to have left; they go back to wait.
         """
-        certain = set(unsent)
+        certain = {*unsent, *(told.seq for told in self.take_run())}
         gone = [e for e in self.flight if e.seq not in certain]
         kept = [e for e in self.flight if e.seq in certain]
         self.flight.clear()

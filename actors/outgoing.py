@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.calls import Call, Sender, lost
-from actors.outbox import Entry, Outbox, State
+from actors.outbox import Entry, Outbox, State, Told
 from actors.routing import Unroutable, choose
 from placement.ports import RegistryError
 from placement.records import Location, Member
@@ -26,6 +26,7 @@ from wire.items import (
     Accepted,
     Cancel,
     Chunk,
+    Content,
     Envelope,
     Failure,
     Grant,
@@ -35,6 +36,7 @@ from wire.items import (
     Refused,
     Reply,
     Resume,
+    Tells,
 )
 from wire.ports import Peer
 
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 
 REDIRECTS_AT_ONCE = 2
 _TELL = Mode.TELL
+
+#: Tells that leave together, at most: so many, and about so many bytes.
+RUN_MAX, RUN_BYTES_MAX = 64, 64 << 10
 
 BACKOFF_S = 0.01
 BACKOFF_MAX_S = 0.5
@@ -71,6 +76,7 @@ class Outgoing:
         self.calls: dict[int, Call] = {}
         self._outboxes: dict[int, Outbox] = {}
         self._blocked: dict[str, dict[Outbox, None]] = {}  # by incarnation: its link is full
+        self._with_runs: dict[Outbox, None] = {}
         self._last_id = 0
         self._last_call = 0
 
@@ -100,8 +106,51 @@ class Outgoing:
         elif len(box.waiting) == 1:
             self._route(box, incarnation)
 
+    def tell(self, box: Outbox, method: str, payload: bytes) -> bool:
+        """Send a tell on which nobody waits, for a box that has room and whose host may be sent
+        to. Those in a row to one method leave together, at the latest before the loop waits.
+        False, and nothing was done, when the lease has just ended."""
+        run = box.run
+        if run and (
+            len(run) >= RUN_MAX or box.run_bytes >= RUN_BYTES_MAX or run[-1].method != method
+        ):
+            self._send_run(box)
+            if box.run:
+                return False
+        box.tell(method, payload)
+        if len(box.run) == 1:
+            if not self._with_runs and self._router.links is not None:
+                self._router.links.soon(self._send_runs)
+            self._with_runs[box] = None
+        return True
+
+    def _send_runs(self) -> None:
+        boxes, self._with_runs = self._with_runs, {}
+        for box in boxes:
+            if box.run:
+                self._send_run(box)
+
+    def _send_run(self, box: Outbox) -> None:
+        """Transmit what has been told and waits for company."""
+        system = self._router.system
+        if not system.is_serving():
+            return  # its end is on the way, and fails whatever waits
+        blocked = self._blocked.get(box.incarnation)
+        if blocked is not None:
+            blocked[box] = None
+            return
+        run = box.take_run()
+        item = Tells(
+            box.id, run[0].seq, box.attempt, box.target.kind, box.target.key, run[0].method,
+            [told.payload for told in run], system.view.version, box.refused,
+        )  # fmt: skip
+        if not self._router.transmit(box.incarnation, item):
+            self._blocked[box.incarnation] = {box: None}
+
     def transmit_now(self, box: Outbox, call: Call) -> None:
         """Like ``push``, for a box that has room and whose host may be sent to."""
+        if box.run:
+            self._send_run(box)
         call.entry = entry = box.push_out(call)
         envelope = self._envelope(box, entry, call.began)
         if not self._router.transmit(box.incarnation, envelope):
@@ -140,6 +189,10 @@ class Outgoing:
         if blocked is not None:
             blocked[box] = None
             return
+        if box.run:
+            self._send_run(box)
+            if incarnation in self._blocked:
+                return
         while (entry := box.take()) is not None:
             envelope = self._envelope(box, entry)
             if not self._router.transmit(incarnation, envelope):
@@ -150,7 +203,7 @@ class Outgoing:
         """``now``: the time of the wheel, if that is known."""
         call = entry.call
         if call is None:
-            return _empty(box, entry)
+            return _envelope_of(box, entry, self._router.system.view.version)
         if call.mode is _TELL:
             call.accepted()
         elif not call.id:
@@ -262,6 +315,8 @@ class Outgoing:
                 self._forget(entry.call)
                 sent = entry in flight  # nobody has said yet what became of it
                 entry.call.failed(lost(entry.call, str(error)) if sent else error)
+            elif isinstance(entry, Told):
+                self._router.system.meter.failed(error)
 
     # Answers ------------------------------------------------------------------------------
 
@@ -489,9 +544,12 @@ class Outgoing:
             call.failed(OutcomeUnknown(str(error)))
 
 
-def _empty(box: Outbox, entry: Entry) -> Envelope:
-    """Fills the number of a message whose caller has gone: nothing runs."""
+def _envelope_of(box: Outbox, entry: Entry, version: int) -> Envelope:
+    """A message on which nobody waits: a tell; or, where its caller has gone, an empty one that
+    fills its number, and runs nothing."""
     target = box.target
+    method, payload = (entry.method, entry.payload) if isinstance(entry, Told) else ("", b"")
     return Envelope(
-        box.id, entry.seq, box.attempt, 0, target.kind, target.key, "", Mode.TELL, 0, b""
-    )
+        box.id, entry.seq, box.attempt, 0, target.kind, target.key, method, Mode.TELL,
+        Content.MSGPACK, payload, version=version, refused=box.refused,
+    )  # fmt: skip

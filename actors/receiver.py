@@ -21,7 +21,18 @@ from placement.ports import RegistryError
 from placement.records import Location
 from wire.errors import RoostError, UnknownKind
 from wire.ids import ActorId, actor_id
-from wire.items import BLOCKED, Accepted, Cancel, Envelope, Grant, Moved, Refusal, Refused, Resume
+from wire.items import (
+    BLOCKED,
+    Accepted,
+    Cancel,
+    Envelope,
+    Grant,
+    Moved,
+    Refusal,
+    Refused,
+    Resume,
+    Tells,
+)
 from wire.ports import Peer
 
 if TYPE_CHECKING:
@@ -75,6 +86,25 @@ class Receiver:
             if call.call:
                 self.remember(call)
             activation.admit(call)
+        self._note(activation, key, stream)
+
+    def on_tells(self, peer: Peer, tells: Tells) -> None:
+        """Accept what has been told in a row: all of it, if that is the plain case, else one by
+        one."""
+        activation = self._router.system.activations.get((tells.kind, tells.key))  # type: ignore[call-overload]
+        key = (peer.incarnation, tells.stream)
+        count = len(tells.payloads)
+        if activation is None or not activation.takes(tells.method, count):
+            stream = None
+        else:
+            stream = activation.inbox and activation.inbox.next(key, tells.seq, tells.attempt)
+        if stream is None:
+            for envelope in tells.envelopes():
+                self.on_envelope(peer, envelope)
+            return
+        stream.expected += count
+        stream.touched_at = self._router.now
+        activation.take_tells(peer.incarnation, tells.method, tells.payloads)
         self._note(activation, key, stream)
 
     def remember(self, call: RemoteInCall) -> None:

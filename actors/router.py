@@ -42,6 +42,7 @@ from wire.items import (
     Request,
     Response,
     Resume,
+    Tells,
 )
 from wire.ports import Links, Peer
 
@@ -78,6 +79,7 @@ class Router:
         self.requests.register("goodbye", self._goodbye)
         self._on: dict[type, Callable[[Peer, Any], None]] = {
             Envelope: self.receiver.on_envelope,
+            Tells: self.receiver.on_tells,
             Reply: self.outgoing.on_reply,
             Failure: lambda peer, item: self.outgoing.on_failure(item),
             Accepted: lambda peer, item: self.outgoing.on_accepted(item),
@@ -130,8 +132,9 @@ class Router:
         if box is not None and (activation is None or not box.is_idle):
             if not (box.has_room() and self.outgoing.may_send(box.incarnation)):
                 return False
-            call = self._tell(sender, target, method, payload, headers)
-            self.outgoing.transmit_now(box, call)
+            if headers is None:
+                return self.outgoing.tell(box, method, payload)
+            self.outgoing.transmit_now(box, self._tell(sender, target, method, payload, headers))
         elif activation is None or activation.waiters or activation.refusal() is not None:
             return False
         else:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import itertools
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from wire.errors import NoCapacity, ProtocolError
 from wire.handshake import Mismatch, check_acceptor, check_dialer, read_hello, write_hello
-from wire.items import PROTOCOL_VERSION, Cancel, Envelope, Grant, Hello, Item
+from wire.items import MESSAGES, PROTOCOL_VERSION, Cancel, Grant, Hello, Item
 from wire.link_config import LinkConfig
 from wire.link_end import Ends, LinkEnd, Loop, PeerStatistics, Pipe, sum_traffic
 from wire.ports import NO_TRAFFIC, LinkHandler, Links, Peer, Traffic
 
 log = logging.getLogger(__name__)
 
-_CALLER_ITEMS = frozenset({Envelope, Cancel, Grant})
+_CALLER_ITEMS = MESSAGES | {Cancel, Grant}
 _BATCHES_PER_FLUSH = 4  # then the loop gets a turn
 
 
@@ -69,10 +70,13 @@ class LinkCore(Links, ABC):
             self._call_soon(self.flush, end)
         elif count >= self._early_items:
             self._write_early(end)
-        if type(item) is not Envelope or session.has_room:
+        if type(item) not in MESSAGES or session.has_room:
             return True
         end.starved = True
         return False
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self._call_soon(callback)
 
     def connected(self, incarnation: str) -> bool:
         ends = self._ends.get(incarnation)

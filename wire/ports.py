@@ -6,7 +6,7 @@ calls blocks: they queue, or call back. Ports only: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from wire.errors import RoostError
@@ -61,6 +61,9 @@ class Links(Protocol):
         Returns False when the queue to ``peer`` is over its high-water mark: the caller must
         stop sending envelopes there until ``on_room``. Other items need no room.
         """
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` before the loop waits again: time to send what has gathered."""
 
     def connected(self, incarnation: str) -> bool:
         """Whether a connection to that incarnation stands at this moment."""

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from wire.errors import InvalidArgument, ProtocolError
 from wire.items import (
-    Envelope,
+    MESSAGES,
     Hello,
     Item,
     decode_batch,
-    decode_envelope,
     encode_item,
     join_batch,
+    numbers_in,
 )  # fmt: skip
 from wire.link_config import LinkConfig
 
@@ -72,7 +72,7 @@ class LinkSession:
                 f"{self._item_bytes_max} (payload_bytes_max and its overhead)"
             )
         self._queued_bytes += size
-        if type(item) is Envelope:
+        if type(item) in MESSAGES:
             self._envelope_bytes += size
             self._envelopes.append(data)
             return len(self._envelopes)
@@ -115,9 +115,8 @@ class LinkSession:
         return not (self._urgent or self._envelopes or self._retained)
 
     def unsent(self) -> frozenset[tuple[int, int]]:
-        """(stream, seq) of the envelopes that no batch has taken yet."""
-        envelopes = map(decode_envelope, self._envelopes)
-        return frozenset((envelope.stream, envelope.seq) for envelope in envelopes)
+        """(stream, seq) of the messages that no batch has taken yet."""
+        return frozenset(number for data in self._envelopes for number in numbers_in(data))
 
     def take(self) -> bytes | None:
         """The next batch to send on the connection that stands, None if nothing may go now."""
