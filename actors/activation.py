@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.calls import Call, Sender
-from actors.incoming import InCall, Internal, LocalInCall, RemoteTell
+from actors.incoming import InCall, Internal, LocalInCall, LocalTell, RemoteTell
 from actors.kinds import REMIND, SPAWN, SPAWNER
 from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from actors.actor import Actor
     from actors.inbox import Inbox
     from actors.isolation.proxy import Proxy
-    from actors.kinds import Kind
+    from actors.kinds import BoundSpec, Kind
     from actors.system import System
 
 WATCH = "$watch"
@@ -170,7 +170,7 @@ class Activation(Sender):
                 self.waiters = deque()
             self.waiters.append(call)
             return
-        self.admit(LocalInCall(self, call), at_once)
+        self.admit(LocalInCall.of(self, call), at_once)
 
     def admit(self, call: InCall, at_once: bool = False) -> None:
         """Put a message that ``refusal`` does not refuse into the mailbox."""
@@ -196,27 +196,52 @@ class Activation(Sender):
             call.is_admitted()
         self.dispatch(at_once)
 
-    def takes(self, method: str, count: int) -> bool:
-        """Whether so many tells to ``method`` could all be taken now, and nothing is special."""
+    def for_tells(self, method: str, count: int) -> BoundSpec | None:
+        """The handler of so many tells, if all can be taken now, and nothing about them is
+        special."""
         spec = self.kind.handlers.get(method)
-        return (
-            spec is not None
-            and not spec.is_stream
-            and not spec.reentrant
-            and self.phase is _ACTIVE
-            and not self.is_closing
-            and len(self.queue or ()) + count <= self.kind.mailbox_max
-            and (self.running <= 1 or self.running < self.kind.turns_max)
-        )
+        if (
+            spec is None
+            or spec.is_stream
+            or spec.reentrant
+            or self.phase is not _ACTIVE
+            or self.is_closing
+            or self.running > 1
+            or len(self.queue or ()) + count > self.kind.mailbox_max
+        ):
+            return None
+        return spec
 
-    def take_tells(self, incarnation: str, method: str, payloads: Iterable[bytes]) -> None:
-        """Take tells of another host, of which ``takes`` has said that it is possible."""
-        spec = self.kind.handlers[method]
+    def take_tells(self, incarnation: str, spec: BoundSpec, payloads: Iterable[bytes]) -> None:
+        """Take tells of another host, which ``for_tells`` allows."""
         if self.queue is None:
             self.queue = deque()
+        method, is_plain = spec.name, spec.is_plain
         for payload in payloads:
-            self.queue.append(RemoteTell(self, incarnation, spec, payload))
+            self.queue.append(RemoteTell(
+                self, method, payload, spec=spec, is_plain=is_plain, incarnation=incarnation
+            ))  # fmt: skip
         self.dispatch()
+
+    def tell(
+        self, sender: Sender, method: str, payload: bytes, headers: dict[str, str] | None
+    ) -> bool:
+        """Take a tell from this host, if it need not wait."""
+        if self.waiters:
+            return False
+        spec = self.for_tells(method, 1) if headers is None else None
+        if spec is None:
+            if self.refusal() is not None:
+                return False
+            self.admit(LocalTell(self, method, payload, headers=headers, sender=sender))
+            return True
+        call = LocalTell(self, method, payload, spec=spec, is_plain=spec.is_plain, sender=sender)
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(call)
+        if not self.running:
+            self.dispatch()
+        return True
 
     def _waits_for_claim(self, call: InCall) -> bool:
         """What no handler is for: the system's own, which may yet have to go where the actor is,
@@ -307,7 +332,7 @@ class Activation(Sender):
     def admit_waiters(self) -> None:
         """Take local callers that waited, as far as there is room."""
         while self.waiters and self.refusal(self.waiters[0].method) is None:
-            self.admit(LocalInCall(self, self.waiters.popleft()))
+            self.admit(LocalInCall.of(self, self.waiters.popleft()))
 
     def _make_room(self) -> None:
         self.admit_waiters()

@@ -158,8 +158,6 @@ class Adopter:
 
     def _admit(self, activation: Activation, waiting: Waiting, now: float) -> None:
         expires_at = math.inf if waiting.budget_ms < 0 else now + waiting.budget_ms / 1000
-        call = RemoteInCall(
-            self._system.router, waiting.incarnation, activation, waiting, expires_at
-        )
+        call = RemoteInCall.of(activation, waiting.incarnation, waiting, expires_at)
         self._system.router.receiver.remember(call)
         activation.admit(call)

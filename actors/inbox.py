@@ -55,21 +55,14 @@ class Inbox:
             return _ACCEPT
         return Verdict.DUPLICATE if seq < stream.expected else Verdict.GAP
 
-    def next(self, key: StreamKey, seq: int, attempt: int) -> Incoming | None:
-        """The stream, if it is known and ``judge`` would accept that number in it."""
-        stream = self.streams.get(key)
-        if stream is None or attempt <= stream.told or seq != stream.expected:
-            return None
-        return stream
-
-    def accept(self, key: StreamKey, now: float, streams_max: int) -> Incoming:
-        """Count the envelope that ``judge`` accepted."""
+    def accept(self, key: StreamKey, now: float, streams_max: int, count: int = 1) -> Incoming:
+        """Count what ``judge`` accepted: an envelope, or ``count`` in a row."""
         stream = self.streams.get(key)
         if stream is None:
             if len(self.streams) >= streams_max:
                 self._forget_longest_idle()
             stream = self.streams[key] = Incoming()
-        stream.expected += 1
+        stream.expected += count
         stream.touched_at = now
         return stream
 

@@ -136,14 +136,13 @@ class Lifecycle:
         call = InCall(activation, name, b"")
         try:
             with trio.CancelScope() as call.worker:
-                call.running = True
                 activation.active.append(call)
                 CURRENT.set(call)
                 await hook(*args)
         except (Exception, SystemExit) as exc:
             return exc
         finally:
-            call.running = False
+            call.worker = None
             activation.active.remove(call)
             CURRENT.set(None)
             self.quiet(activation)

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 from enum import Enum
 
+import msgspec
+
 from actors.calls import Call, Sender
 from wire.errors import DeadlineExceeded, MailboxFull, NotDelivered, OutcomeUnknown, RoostError
 from wire.ids import ActorId
@@ -28,17 +30,14 @@ class State(Enum):
     MOVING = "moving"  # the actor changes its host: wait for Moved or Resume
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One message in an outbox, until it is accepted (tells) or answered (asks)."""
 
-    __slots__ = ("accepted", "call", "outbox", "seq", "sent_to")
-
-    def __init__(self, call: Call, outbox: Outbox) -> None:
-        self.call: Call | None = call  # None: abandoned, but its number is used up
-        self.outbox = outbox
-        self.seq = -1  # given when it is first transmitted
-        self.sent_to = ""  # the incarnation that has it unanswered; "" when none may have it
-        self.accepted = False
+    call: Call | None  # None: abandoned, but its number is used up
+    outbox: Outbox
+    seq: int = -1  # given when it is first transmitted
+    sent_to: str = ""  # the incarnation that has it unanswered; "" when none may have it
+    accepted: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -52,7 +51,7 @@ class Entry:
                 return MailboxFull(f"{where}: the mailbox stayed full until the deadline")
             if self.outbox.state is State.MOVING:
                 return NotDelivered(
-                    f"{where}: the actor was on its way to another host until the deadline"
+                    f"{where}: not delivered, as its actor moves, before the deadline"
                 )
             return NotDelivered(f"{where}: not delivered before the deadline")
         if not is_reachable:
@@ -65,16 +64,8 @@ class Entry:
 class Told(Entry):
     """A tell on which nobody waits any more: what is sent again, if it must be, is all here."""
 
-    __slots__ = ("method", "payload")
-
-    def __init__(self, outbox: Outbox, method: str, payload: bytes) -> None:
-        self.call = None
-        self.outbox = outbox
-        self.seq = outbox.next_seq
-        self.sent_to = outbox.incarnation
-        self.accepted = False
-        self.method = method
-        self.payload = payload
+    method: str = ""
+    payload: bytes = b""
 
     @property
     def is_empty(self) -> bool:
@@ -134,16 +125,14 @@ class Outbox:
 
     def push_out(self, call: Call) -> Entry:
         """Put one more message straight into flight; only where ``has_room``."""
-        entry = Entry(call, self)
-        entry.seq = self.next_seq
+        entry = Entry(call, self, self.next_seq, self.incarnation)
         self.next_seq += 1
-        entry.sent_to = self.incarnation
         self.flight.append(entry)
         return entry
 
     def tell(self, method: str, payload: bytes) -> None:
         """Put a tell into flight, and into the run; only where ``has_room``."""
-        told = Told(self, method, payload)
+        told = Told(None, self, self.next_seq, self.incarnation, False, method, payload)
         self.next_seq += 1
         self.flight.append(told)
         self.run.append(told)

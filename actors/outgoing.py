@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 REDIRECTS_AT_ONCE = 2
 _TELL = Mode.TELL
+_OPEN = State.OPEN
 
 #: Tells that leave together, at most: so many, and about so many bytes.
 RUN_MAX, RUN_BYTES_MAX = 64, 64 << 10
@@ -107,20 +108,29 @@ class Outgoing:
             self._route(box, incarnation)
 
     def tell(self, box: Outbox, method: str, payload: bytes) -> bool:
-        """Send a tell on which nobody waits, for a box that has room and whose host may be sent
-        to. Those in a row to one method leave together, at the latest before the loop waits.
-        False, and nothing was done, when the lease has just ended."""
+        """Send a tell on which nobody waits, if it need not wait either; those in a row to one
+        method leave together, at the latest before the loop waits. False: it must wait."""
+        router, incarnation = self._router, box.incarnation
+        if (
+            box.state is not _OPEN
+            or box.waiting
+            or len(box.flight) >= box.window
+            or incarnation in self._blocked
+            or not (router.is_live(incarnation) and router.system.serving)
+            or router.links is None
+        ):
+            return False
         run = box.run
         if run and (
             len(run) >= RUN_MAX or box.run_bytes >= RUN_BYTES_MAX or run[-1].method != method
         ):
             self._send_run(box)
             if box.run:
-                return False
+                return False  # the lease has just ended
         box.tell(method, payload)
         if len(box.run) == 1:
-            if not self._with_runs and self._router.links is not None:
-                self._router.links.soon(self._send_runs)
+            if not self._with_runs:
+                router.links.soon(self._send_runs)
             self._with_runs[box] = None
         return True
 

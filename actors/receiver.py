@@ -82,7 +82,7 @@ class Receiver:
         stream = inbox.accept(key, now, system.config.streams_max)
         if envelope.method:
             expires_at = now + envelope.budget_ms / 1000 if envelope.budget_ms >= 0 else math.inf
-            call = RemoteInCall(self._router, peer.incarnation, activation, envelope, expires_at)
+            call = RemoteInCall.of(activation, peer.incarnation, envelope, expires_at)
             if call.call:
                 self.remember(call)
             activation.admit(call)
@@ -94,18 +94,19 @@ class Receiver:
         activation = self._router.system.activations.get((tells.kind, tells.key))  # type: ignore[call-overload]
         key = (peer.incarnation, tells.stream)
         count = len(tells.payloads)
-        if activation is None or not activation.takes(tells.method, count):
-            stream = None
-        else:
-            stream = activation.inbox and activation.inbox.next(key, tells.seq, tells.attempt)
-        if stream is None:
-            for envelope in tells.envelopes():
-                self.on_envelope(peer, envelope)
-            return
-        stream.expected += count
-        stream.touched_at = self._router.now
-        activation.take_tells(peer.incarnation, tells.method, tells.payloads)
-        self._note(activation, key, stream)
+        spec = activation.for_tells(tells.method, count) if activation is not None else None
+        if activation is not None and spec is not None:
+            inbox = activation.inbox
+            if inbox is None:
+                inbox = activation.inbox = Inbox()
+            if inbox.judge(key, tells.seq, tells.attempt) is _ACCEPT:
+                streams_max = self._router.system.config.streams_max
+                stream = inbox.accept(key, self._router.now, streams_max, count)
+                activation.take_tells(peer.incarnation, spec, tells.payloads)
+                self._note(activation, key, stream)
+                return
+        for envelope in tells.envelopes():
+            self.on_envelope(peer, envelope)
 
     def remember(self, call: RemoteInCall) -> None:
         """Let cancels, grants and the deadline reach it; one that is cancelled already is done."""

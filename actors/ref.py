@@ -328,7 +328,7 @@ def prepare(
         expires_at = now + (system.config.ask_timeout_s if timeout_s is None else timeout_s)
     if current is not None and current.activation.system is system:
         sender = current.activation
-        if current.running and mode is not _TELL:
+        if current.worker is not None and mode is not _TELL:
             chain = (*current.chain, current.token)
             expires_at = min(expires_at, current.expires_at)
             if len(chain) > system.config.chain_max:

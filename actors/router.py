@@ -15,7 +15,7 @@ import trio
 from actors.activation import Activation
 from actors.calls import Call, Sender
 from actors.deadlines import DeadlineWheel
-from actors.incoming import CURRENT, LocalInCall, LocalTell
+from actors.incoming import CURRENT, LocalInCall
 from actors.outgoing import Outgoing
 from actors.parts import in_parts
 from actors.peers import PeerRequests
@@ -129,16 +129,13 @@ class Router:
         sender = current.activation if current is not None and is_ours else self.system.root
         box = sender.outs.get(target) if sender.outs is not None else None
         activation = self.system.activations.get(target)
-        if box is not None and (activation is None or not box.is_idle):
-            if not (box.has_room() and self.outgoing.may_send(box.incarnation)):
-                return False
-            if headers is None:
-                return self.outgoing.tell(box, method, payload)
-            self.outgoing.transmit_now(box, self._tell(sender, target, method, payload, headers))
-        elif activation is None or activation.waiters or activation.refusal() is not None:
+        if box is None or (activation is not None and box.is_idle):
+            return activation is not None and activation.tell(sender, method, payload, headers)
+        if headers is None:
+            return self.outgoing.tell(box, method, payload)
+        if not (box.has_room() and self.outgoing.may_send(box.incarnation)):
             return False
-        else:
-            activation.admit(LocalTell(activation, sender, method, payload, headers))
+        self.outgoing.transmit_now(box, self._tell(sender, target, method, payload, headers))
         return True
 
     def is_pass_due(self, now: float = 0.0) -> bool:
@@ -205,9 +202,7 @@ class Router:
         if reason is Refusal.FULL:
             return MailboxFull(f"{where}: the mailbox stayed full until the deadline")
         if reason is Refusal.MOVING:
-            return NotDelivered(
-                f"{where}: the actor was on its way to another host until the deadline"
-            )
+            return NotDelivered(f"{where}: not delivered, as its actor moves, before the deadline")
         return NotDelivered(f"{where}: not delivered before the deadline")
 
     def full(self, call: Call) -> RoostError:

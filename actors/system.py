@@ -165,7 +165,7 @@ class System:
     async def stop_id(self, target: ActorId) -> bool:
         """Like ``stop``, by id."""
         current = CURRENT.get()
-        if current is not None and current.running and current.activation.id == target:
+        if current is not None and current.worker is not None and current.activation.id == target:
             raise CallCycle(f"{target} waits for its own end: let the one who called it stop it")
         if target not in self.activations:
             try:

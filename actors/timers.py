@@ -53,7 +53,7 @@ class Timer:
     def expire(self) -> None:
         """Due (called by the wheel). A full mailbox skips this firing, as a late one would be."""
         name = getattr(self._method, "__name__", "timer")
-        self._activation.fire(Internal(self._activation, name, self._method))
+        self._activation.fire(Internal(self._activation, name, b"", function=self._method))
         if self._every_s > 0:
             self._arm(self._every_s)
         else:

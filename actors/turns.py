@@ -46,15 +46,19 @@ async def run_turns(activation: Activation, worker: Worker) -> None:
     is_bare = activation.system.interceptors is None and activation.child is None
     count = 0
     while not worker.is_cancelled and (call := activation.next_turn()) is not None:
-        worker.call, call.worker, call.running = call, worker, True
+        call.worker = worker
         active.append(call)
         CURRENT.set(call)
         try:
             if not (is_bare and call.is_plain):
                 await _run(activation, call)
             elif (arguments := _arguments(call)) is not None:
-                spec = call.spec
-                result = spec.function(activation.actor, *arguments[0], **arguments[1])
+                spec, (args, kwargs) = call.spec, arguments
+                result = (
+                    spec.function(activation.actor, *args, **kwargs)
+                    if kwargs
+                    else spec.function(activation.actor, *args)
+                )
                 if spec.is_async:
                     result = await result
                 if call.mode != _ASK:
@@ -74,7 +78,7 @@ async def run_turns(activation: Activation, worker: Worker) -> None:
             _raised(activation, call, rest)
             await trio.lowlevel.checkpoint_if_cancelled()
         finally:
-            worker.call, call.worker, call.running = None, None, False
+            call.worker = None
             active.remove(call)
         count += 1
         if count % TURNS_PER_CHECKPOINT == 0:

@@ -18,19 +18,17 @@ from actors.turns import run_turns
 
 if TYPE_CHECKING:
     from actors.activation import Activation
-    from actors.incoming import InCall
 
 IDLE_WORKERS_MAX = 64
 
 
 class Worker:
-    """One pooled task. ``call`` is what it runs now."""
+    """One pooled task."""
 
-    __slots__ = ("activation", "call", "is_cancelled", "scope", "stays", "task")
+    __slots__ = ("activation", "is_cancelled", "scope", "stays", "task")
 
     def __init__(self, activation: Activation) -> None:
         self.activation: Activation | None = activation
-        self.call: InCall | None = None
         self.scope: trio.CancelScope | None = None
         self.task: trio.lowlevel.Task | None = None
         self.is_cancelled = False

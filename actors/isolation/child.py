@@ -110,7 +110,10 @@ class ParentLink:
         assert system is not None
         assert activation is not None
         expires_at = float("inf") if item.budget_ms < 0 else system.now() + item.budget_ms / 1000
-        turn = ChildInCall(self, activation, item, expires_at)
+        turn = ChildInCall(
+            activation, item.method, item.payload, item.mode, item.content, expires_at, item.chain,
+            item.headers, item.credit, link=self, call=item.call,
+        )  # fmt: skip
         self.turns[item.call] = turn
         activation.admit(turn)
 

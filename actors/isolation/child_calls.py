@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from actors.activation import Activation
 from actors.calls import Call
-from actors.incoming import InCall, fill
+from actors.incoming import InCall
 from actors.router import Router
 from actors.system import System
 from wire.errors import DeadlineExceeded, NotDelivered, RoostError, error_from_code
@@ -19,17 +18,12 @@ if TYPE_CHECKING:
 class ChildInCall(InCall):
     """A turn as the child sees it; answers go to the parent, deadlines are the parent's."""
 
-    def __init__(
-        self, link: ParentLink, activation: Activation, item: Envelope, expires_at: float
-    ) -> None:
-        self.activation = activation
-        fill(self, item, expires_at)
-        self.link = link
-        self.call = item.call
+    link: ParentLink = cast(Any, None)
+    call: int = 0
 
     def cancelled(self) -> None:
         """The parent's turn was cancelled."""
-        was_running = self.running
+        was_running = self.worker is not None
         self.activation.cancel(self)
         if not was_running:
             self.fail(NotDelivered("cancelled before it began"))

@@ -99,7 +99,10 @@ class Caller:
                 pauses = rng.choice((0.0, 0.1, 0.6)), rng.choice((0.0, 0.1, 0.6))
                 await self._called(target, "add", "ask", lambda op: ref.add(op, *pauses))
             case "tell" | "nowait":
-                await self._tells(target, ref, what)
+                patient = timeout_s > 2.0  # a tell without a deadline goes the shortest way
+                told = self._system.ref(KINDS[kind], key) if patient else ref
+                with trio.move_on_after(timeout_s):
+                    await self._tells(target, told, what)
             case "stubborn" if kind != "Vault":
                 seconds = rng.choice((0.1, 0.5, 2.0))
                 await self._called(target, "stubborn", "ask", lambda op: ref.stubborn(op, seconds))

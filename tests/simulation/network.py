@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from tests.simulation.freezer import Freezer
 from wire.handshake import read_hello
-from wire.items import Envelope, Item, decode_batch, join_batch
+from wire.items import MESSAGES, Item, decode_batch, join_batch
 from wire.link_config import LinkConfig
 from wire.link_end import LinkEnd, Pipe
 from wire.links_memory import MemoryLinks, MemoryNetwork
@@ -100,7 +100,7 @@ class SimLinks(MemoryLinks):
         pipe, session = end.pipe, end.session
         if pipe is not None and pipe.writable and session.backlog_items and not end.scheduled:
             self.happened["envelopes waited for credit"] += 1
-            if any(type(item) is not Envelope for item in map(_item, _queued(session))):
+            if any(type(item) not in MESSAGES for item in map(_item, _queued(session))):
                 self.on_breach(f"replies or control frames of {self.me.incarnation} wait")
 
     def receive(self, end: LinkEnd, pipe: Pipe, data: bytes) -> None:

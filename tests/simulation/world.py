@@ -41,12 +41,12 @@ from tests.simulation.registry import Road, SimRegistry
 from tests.simulation.server import Server
 from tests.simulation.weather import FAIR, Weather
 from wire.errors import RoostError, Unavailable
-from wire.items import Accepted, Chunk, Envelope, Item, Moved, Refused, Reply, Resume
+from wire.items import Accepted, Chunk, Envelope, Item, Moved, Refused, Reply, Resume, Tells
 
 DRIFT = 0.01
 REPLICA_EVERY_S = 0.7
 STRANDED_AFTER_S = 0.25  # a reply that is on its way still comes
-_LEASED_ITEMS = (Envelope, Reply, Accepted, Refused, Chunk, Moved, Resume)
+_LEASED_ITEMS = (Envelope, Tells, Reply, Accepted, Refused, Chunk, Moved, Resume)
 _LEASED_SCRIPTS = ("save",)
 
 

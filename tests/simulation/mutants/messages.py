@@ -72,11 +72,9 @@ MESSAGES: dict[str, Mutant] = {
         (
             Edit(
                 _SESSION + "unsent",
-                "envelopes = map(decode_envelope, self._envelopes)",
-                "envelopes = [*map(decode_envelope, self._envelopes)]\n"
-                "    for sent in self._retained:\n"
-                "        items = decode_batch(sent.batch).items\n"
-                "        envelopes += [item for item in items if isinstance(item, Envelope)]",
+                "for data in self._envelopes",
+                "for data in [*self._envelopes, *(encode_item(item) for sent in self._retained "
+                "for item in decode_batch(sent.batch).items if type(item) in MESSAGES)]",
             ),
         ),
         ("once",),
@@ -123,7 +121,7 @@ MESSAGES: dict[str, Mutant] = {
     "replies-need-credit": Mutant(
         "11",
         "replies and control frames wait for credit behind envelopes",
-        (Edit(_SESSION + "push", "if type(item) is Envelope:", "if True:"),),
+        (Edit(_SESSION + "push", "if type(item) in MESSAGES:", "if True:"),),
         ("links",),
         ("planned", "links"),
     ),

@@ -311,7 +311,7 @@ async def test_a_call_whose_deadline_passes_while_its_actor_is_offered_was_not_d
         ask = Mover._ask
 
         async def ask_later(mover: Mover, to: str, offers: list[actors.mover.Offer]) -> object:
-            with pytest.raises(actors.NotDelivered, match="another host"):
+            with pytest.raises(actors.NotDelivered, match="its actor moves"):
                 await actors.with_timeout(ref, 0.1).add(10)
             return await ask(mover, to, offers)
 

@@ -5,6 +5,7 @@ that lose their sessions. Whatever the order of events, each message is taken on
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
 
 from actors.calls import Sender
 from actors.inbox import Inbox, Incoming, Verdict
-from actors.outbox import ANY, Entry, Outbox, State
+from actors.outbox import ANY, Entry, Outbox, State, Told
 from wire.ids import ActorId
 from wire.items import Refusal
 
@@ -48,13 +49,18 @@ class Answer(NamedTuple):
     location: str = ""
 
 
+def _number(entry: Entry) -> int:
+    """The message's own; 0: its caller is gone."""
+    return int(entry.payload) if isinstance(entry, Told) else cast(Any, entry.call) or 0
+
+
 @dataclass
 class Place:
     """A host that may run the actor, and the two ways between it and the sender."""
 
     name: str
     inbox: Inbox | None = None  # None: the actor is not here
-    there: deque[Message] = field(default_factory=deque)
+    there: deque[list[Message]] = field(default_factory=deque)
     back: deque[Answer] = field(default_factory=deque)
 
 
@@ -83,10 +89,14 @@ class Stream(RuleBasedStateMachine):
         self._pump()
 
     def _pump(self) -> None:
+        self.send_run()
         while (entry := self.box.take()) is not None:
-            number = cast(Any, entry.call) or 0
-            message = Message(self.box.id, entry.seq, self.box.attempt, number)
-            self._place(self.box.incarnation).there.append(message)
+            self._transmit([entry])
+
+    def _transmit(self, entries: Sequence[Entry]) -> None:
+        box = self.box
+        row = [Message(box.id, e.seq, box.attempt, _number(e)) for e in entries]
+        self._place(box.incarnation).there.append(row)
 
     def _place(self, name: str) -> Place:
         return next(place for place in self.places if place.name == name)
@@ -135,6 +145,20 @@ class Stream(RuleBasedStateMachine):
             self.box.push(cast(Any, self.pushed))
         self._pump()
 
+    @precondition(lambda self: self.box.has_room())
+    @rule(count=st.integers(1, 3))
+    def tell(self, count: int) -> None:
+        """Tells that wait for others to leave with."""
+        for _ in range(count):
+            if self.box.has_room():
+                self.pushed += 1
+                self.box.tell("note", str(self.pushed).encode())
+
+    @rule()
+    def send_run(self) -> None:
+        if self.box.run:
+            self._transmit(self.box.take_run())
+
     @precondition(lambda self: self.box.waiting or self.box.flight)
     @rule(data=st.data())
     def abandon(self, data: st.DataObject) -> None:
@@ -153,7 +177,22 @@ class Stream(RuleBasedStateMachine):
         place = data.draw(st.sampled_from([p for p in self.places if p.there]))
         self._receive(place, place.there.popleft())
 
-    def _receive(self, place: Place, message: Message) -> None:
+    def _receive(self, place: Place, row: list[Message]) -> None:
+        """A row in one, if all of it may be taken; else one by one."""
+        key, first = ("sender", row[0].stream), row[0]
+        if (
+            len(row) > 1
+            and place.inbox is not None
+            and len(self.mailbox) + len(row) <= self.mailbox_max
+            and place.inbox.judge(key, first.seq, first.attempt) is Verdict.ACCEPT
+        ):
+            place.inbox.accept(key, 0.0, 100, len(row))
+            self.mailbox.extend(message.number for message in row)
+            return
+        for message in row:
+            self._receive_one(place, message)
+
+    def _receive_one(self, place: Place, message: Message) -> None:
         if place.inbox is None:
             self._refuse(place, message, Refusal.MOVED, self.home.name)
             return
@@ -254,7 +293,7 @@ class Stream(RuleBasedStateMachine):
                 stream.acknowledged = stream.expected
         if box.incarnation == name:
             for entry in box.lose():
-                self.lost.add(cast(Any, entry.call) or 0)
+                self.lost.add(_number(entry))
             self._renumber()
             self._open(self.home.name)
 
@@ -286,6 +325,8 @@ class Stream(RuleBasedStateMachine):
                 self.run()
             elif self.box.is_idle:
                 break
+            elif self.box.run:
+                self.send_run()
             else:
                 self.confirm_late()
         self.once_and_in_order()
@@ -375,3 +416,38 @@ def test_an_inbox_remembers_so_many_streams_and_forgets_the_longest_idle() -> No
     assert list(inbox.streams) == [("a", 1), ("a", 2), ("a", 3)]
     inbox.forget_idle(before=2.5)
     assert list(inbox.streams) == [("a", 3)]
+
+
+def test_tells_of_a_run_that_has_not_left_are_not_lost_with_the_session() -> None:
+    box = box_with(1)
+    take_all(box)
+    box.tell("note", b"1")
+    box.tell("note", b"2")
+    assert [_number(entry) for entry in box.lose()] == [1]
+    assert [_number(entry) for entry in box.waiting] == [1, 2]
+    assert not box.run
+
+
+def test_a_run_that_is_taken_back_does_not_leave_twice() -> None:
+    box = box_with(1)
+    take_all(box)
+    box.tell("note", b"1")
+    assert box.go_back(0, 0)
+    assert not box.run
+    assert take_all(box) == [0, 1]
+
+
+def test_a_run_behind_what_is_asked_for_again_is_kept() -> None:
+    box = box_with(0)
+    box.tell("note", b"1")
+    box.rewind(1)
+    assert [told.seq for told in box.take_run()] == [0]
+
+
+def test_a_told_message_keeps_its_place_and_what_it_says_when_a_new_stream_begins() -> None:
+    box = box_with(0)
+    box.tell("note", b"1")
+    box.renumber(8)
+    entry = box.take()
+    assert isinstance(entry, Told)
+    assert (entry.seq, entry.method, entry.payload) == (0, "note", b"1")
