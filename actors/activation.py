@@ -71,8 +71,8 @@ class Activation(Sender):
     __slots__ = (
         "_nursery", "_timers", "active", "actor", "child", "crashes", "epoch", "has_overtakers",
         "id", "idle_since", "inbox", "is_closing", "is_durable", "is_spilled", "kind", "life",
-        "phase", "queue", "running", "spawner", "stop_reason", "system", "threads", "tick",
-        "waiters", "watchers",
+        "must_close", "phase", "queue", "running", "spawner", "stop_reason", "system", "threads",
+        "tick", "waiters", "watchers",
     )  # fmt: skip
 
     actor: Actor
@@ -93,6 +93,7 @@ class Activation(Sender):
         self.spawner: ActorId | None = None  # the actor that spawned it, as far as is known
         self.stop_reason: Reason | None = None
         self.is_closing = False  # takes no new messages: they belong elsewhere
+        self.must_close = False  # will be closing once what waits is sure to run here
         self.is_durable = False  # it comes back when its host is gone, and is never idle
         self.is_spilled = False  # here because another host was full
         self.watchers: list[InCall] | None = None
@@ -126,7 +127,7 @@ class Activation(Sender):
         """Why a message (for ``method``) would not be taken now; None when it would."""
         phase = self.phase
         if phase is not _ACTIVE:
-            if phase is Phase.OFFERED or (self.is_closing and phase is Phase.CLAIMING):
+            if phase is Phase.OFFERED:
                 return Refusal.MOVING  # wait: it goes on here or there
             if phase is Phase.ENDED:
                 return Refusal.MOVED

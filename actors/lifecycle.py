@@ -35,6 +35,9 @@ SNAPSHOT = b"\x02"
 SAVE_RETRY_S = 0.25
 SENT_POLL_S = 0.005
 
+#: Where the messages that wait will run is not known yet.
+_UNDECIDED = (Phase.CLAIMING, Phase.QUIESCING, Phase.OFFERED)
+
 
 class Life:
     """What saving needs to remember of one activation."""
@@ -161,6 +164,7 @@ class Lifecycle:
             activation.open_nursery().start_soon(run, name=f"run of {activation.id}")
         self._watch_idleness(activation)
         if activation.stop_reason is not None:
+            self._close(activation)
             self.quiet(activation)
         for _ in range(activation.kind.options.max_concurrency):
             activation.dispatch()
@@ -280,12 +284,20 @@ class Lifecycle:
     def stop(self, activation: Activation, reason: Reason) -> None:
         """Stop once the messages that wait have run. DRAIN also takes no new ones."""
         if reason in (Reason.DRAIN, Reason.MOVED, Reason.SHUTDOWN):
-            activation.is_closing = True
+            activation.must_close = True
+            self._close(activation)
         if activation.phase in (Phase.STOPPING, Phase.ENDED):
             return
         if activation.stop_reason is not Reason.STOPPED:
             activation.stop_reason = reason
         self.quiet(activation)
+
+    def _close(self, activation: Activation) -> None:
+        """Take no new messages, if those that wait are sure to run here. Else they may have to go
+        elsewhere, and a new one waits behind them so as not to arrive there first."""
+        if activation.must_close and activation.phase not in _UNDECIDED:
+            activation.is_closing = True
+            self._system.router.send_waiters(activation)
 
     def quiet(self, activation: Activation) -> None:
         """If no turn runs: go on with a stop or a restart that waited for this."""

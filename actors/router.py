@@ -230,11 +230,17 @@ class Router:
                 waiting.fail(NotDelivered(f"{activation.id} has left this host"))
             else:
                 waiting.abandoned()  # refused with its stream: it comes again, elsewhere
-        calls += activation.waiters or ()
-        activation.waiters = None
         for call in calls:
             if not call.done:
                 call.local = None
+                self.outgoing.push(call, location)
+        self.send_waiters(activation, location)
+
+    def send_waiters(self, activation: Activation, location: str = "") -> None:
+        """Who waits for room goes where the actor will be, before what is sent from now on."""
+        waiters, activation.waiters = activation.waiters, None
+        for call in waiters or ():
+            if not call.done:
                 self.outgoing.push(call, location)
 
     # Links --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from placement.ports import Fenced
 from placement.records import View
 from placement.ring import Ring
 from tests.unit.actors import cluster_kit as kit
-from tests.unit.actors.cluster_kit import Account, key_owned_by, keys_owned_by
+from tests.unit.actors.cluster_kit import Account, Narrow, key_owned_by, keys_owned_by
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +293,47 @@ async def test_tells_to_an_actor_whose_claim_is_slow_and_lost_are_not_lost(
                     await trio.sleep(0.005)
             seen = await sender.ref(Account, key).recorded()
             assert kit.in_order_and_once(seen) == {"s": list(range(20))}
+
+
+async def test_what_waits_for_room_in_an_actor_that_drains_is_not_overtaken(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Narrow], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        ref = host.ref(Narrow, "a")
+        await ref.total()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.block.tell, 1.0)
+            await trio.sleep(0.1)
+            for i in range(8):  # there is room for four
+                nursery.start_soon(ref.record.tell, "s", i)
+                await trio.sleep(0.01)
+            host.lifecycle.stop(host.activations[id_of(ref)], Reason.DRAIN)
+            nursery.start_soon(ref.record.tell, "s", 8)
+        await trio.sleep(2)
+        assert kit.in_order_and_once(await ref.recorded()) == {"s": list(range(9))}
+
+
+async def test_nor_is_what_waits_for_a_claim_while_the_host_drains(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with actors.testing.open_cluster([Account], hosts=2) as cluster:
+        here, there = cluster.hosts
+        ref = here.ref(Account, key_owned_by(here, Account))
+        held: list[Any] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(here.claimer, "claim", held.append)
+            for i in range(3):
+                ref.record.tell_nowait("s", i)
+        here.lifecycle.stop(held[0], Reason.DRAIN)
+        alone = [m for m in here.view.members if m.incarnation == there.me.incarnation]
+        here.ring = there.ring = Ring(View(here.view.generation, here.view.version, tuple(alone)))
+        for i in range(3, 6):
+            await ref.record.tell("s", i)
+        await trio.sleep(0.1)  # time enough for the other host, were it asked
+        here.claimer.claim(held[0])
+        await trio.sleep(2)
+        assert kit.in_order_and_once(await ref.recorded()) == {"s": list(range(6))}
 
 
 @pytest.mark.parametrize("delay_s", [n * 0.1 for n in range(16)])
