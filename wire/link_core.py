@@ -3,7 +3,8 @@
 :class:`LinkCore` is synchronous and knows neither sockets nor clocks: an adapter gives it
 connections (:class:`Pipe`), timers (:class:`Loop`) and a way to dial. Between two hosts there
 are at most two sessions: the one that we dialed carries our calls, the one that they dialed
-theirs, and each carries the answers back. They are lost together.
+theirs, and each carries the answers back; without theirs, ours carries the answers too, and once it
+has carried one, all of them: they keep their order. They are lost together.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ class LinkCore(Links, ABC):
             if self._closed:
                 return True
             ends = self._ends[peer.incarnation] = Ends(peer)
-        end = ends.dialed
-        if ends.accepted is not None and type(item) not in _CALLER_ITEMS:
-            end = ends.accepted
-        elif end is None:
-            end = self._open(ends)
+        end = ends.dialed if type(item) in _CALLER_ITEMS else ends.answering
+        if end is None:
+            end = ends.dialed or self._open(ends)
+            if type(item) not in _CALLER_ITEMS:
+                ends.answering = end
         session = end.session
         count = session.push(item)
         if not end.scheduled:
@@ -263,9 +264,14 @@ class LinkCore(Links, ABC):
         ends = self._ends.get(hello.incarnation)  # again: who heard of the loss may have sent
         if ends is None:
             ends = self._ends[hello.incarnation] = Ends(peer)
-        ends.accepted = LinkEnd(peer, hello.session, False, self.config)
+        ends.accepted = end = LinkEnd(peer, hello.session, False, self.config)
         self._accepted += 1
-        return ends.accepted
+        if ends.answering is None:
+            ends.answering = end
+        elif not ends.answering.connects:  # nothing of it has left yet
+            ends.answering.session.hand_over(end.session)
+            ends.answering = end
+        return end
 
     def _attach(self, end: LinkEnd, pipe: Pipe) -> None:
         end.pipe = pipe

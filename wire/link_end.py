@@ -98,12 +98,13 @@ class PeerStatistics(NamedTuple):
 class Ends:
     """The sessions with one peer."""
 
-    __slots__ = ("accepted", "dialed", "peer")
+    __slots__ = ("accepted", "answering", "dialed", "peer")
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.dialed: LinkEnd | None = None
         self.accepted: LinkEnd | None = None
+        self.answering: LinkEnd | None = None  # which of the two carries our answers
 
     def both(self) -> list[LinkEnd]:
         return [end for end in (self.dialed, self.accepted) if end is not None]

@@ -79,6 +79,14 @@ class LinkSession:
         self._urgent.append(data)
         return len(self._urgent)
 
+    def hand_over(self, to: LinkSession) -> None:
+        """Let all that needs no credit go by ``to``; only while this session has sent nothing."""
+        size = sum(map(len, self._urgent))
+        to._urgent.extend(self._urgent)
+        to._queued_bytes += size
+        self._urgent.clear()
+        self._queued_bytes -= size
+
     @property
     def has_room(self) -> bool:
         """Whether the caller may go on sending envelopes."""

@@ -248,6 +248,40 @@ def test_answers_take_the_session_their_call_came_on_and_calls_the_dialed_one() 
     assert [written.items for written in ours.written] == [[call(7)], [call(8)]]
 
 
+def answer(number: int) -> Reply:
+    return Reply(number, 0, 0, 0, b"")
+
+
+def test_an_answer_does_not_overtake_those_that_left_on_the_dialed_session() -> None:
+    """Of two sessions either may be the faster one: items of a stream came in a wrong order."""
+    links, theirs = Links(), Pipe()
+    links.send(THEM, answer(1))
+    _, ours = links.dial()
+    end = links.admit(their_hello(), theirs)
+    links.receive(end, theirs, batch(1, call(2)))
+    links.send(THEM, answer(3))
+    links.loop.turn()
+    assert [written.items for written in ours.written] == [
+        [answer(1)], [answer(2), answer(3)]
+    ]  # fmt: skip
+    assert not any(written.number for written in theirs.written)
+
+
+def test_answers_that_wait_for_a_connection_go_by_the_one_that_comes_first() -> None:
+    links, theirs = Links(), Pipe()
+    links.send(THEM, answer(1))
+    links.send(THEM, call(7))
+    links.admit(their_hello(), theirs)
+    links.send(THEM, answer(2))
+    links.loop.turn()
+    assert [w.items for w in theirs.written if w.number] == [[answer(1)], [answer(2)]]
+    _, ours = links.dial()
+    links.send(THEM, answer(3))
+    links.loop.turn()
+    assert [w.items for w in ours.written] == [[call(7)]]
+    assert theirs.written[-1].items == [answer(3)]
+
+
 def test_a_loss_takes_both_sessions_and_is_told_once() -> None:
     links, theirs = Links(), Pipe()
     links.send(THEM, call(7))

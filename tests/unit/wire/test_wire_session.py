@@ -68,6 +68,19 @@ def test_other_items_overtake_envelopes_that_wait_for_credit() -> None:
     assert session.backlog_items > 0
 
 
+def test_what_is_handed_over_leaves_ahead_of_what_comes_and_envelopes_stay() -> None:
+    session, other = LinkSession(SMALL), LinkSession(SMALL)
+    for item in (Resume(1), envelope(1), Resume(2)):
+        session.push(item)
+    session.hand_over(other)
+    other.push(Resume(3))
+    assert items_of(other.take()) == [Resume(1), Resume(2), Resume(3)]
+    assert items_of(session.take()) == [envelope(1)]
+    for each, count in ((session, 1), (other, 1)):
+        each.resume(count)
+        assert (each.backlog_bytes, each.backlog_items) == (0, 0)
+
+
 def test_credit_bounds_the_envelopes_that_are_not_acknowledged() -> None:
     sender, receiver = LinkSession(SMALL), LinkSession(SMALL)
     for number in range(20):
