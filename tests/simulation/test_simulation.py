@@ -22,7 +22,7 @@ from tests.simulation.run import profile_of, run_seed
 from tests.simulation.storm import PROFILES
 
 FULL = bool(os.environ.get("ROOST_FULL"))
-SEEDS = range(100 if FULL else 2 * len(PROFILES))
+SEEDS = range(100 if FULL else 4 * len(PROFILES))
 
 #: What the short run must have met, so that no later change takes it away unnoticed.
 MET = (
