@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors import supervision
-from actors.activation import STOP, Activation, Phase
+from actors.activation import Activation, Phase
 from actors.actor import Actor
 from actors.codec import encode
 from actors.incoming import CURRENT, InCall
@@ -182,14 +182,13 @@ class Lifecycle:
         log.error(why, exc_info=exc, extra={"actor": str(activation.id)})
         self._system.record_failure(activation.id, why)
         self._fail_waiting(activation, ActorFailed(why, {"type": type(exc).__name__}))
-        self._notify(activation, Reason.FAILED, why)
         activation.phase = Phase.STOPPING
         activation.is_closing = True
-        self._system.nursery.start_soon(self._give_back, activation)
+        self._system.nursery.start_soon(self._give_back, activation, why)
 
-    async def _give_back(self, activation: Activation) -> None:
+    async def _give_back(self, activation: Activation, why: str) -> None:
         await self._end_tasks(activation)
-        await self._release(activation)
+        await self._leave(activation, Reason.FAILED, why)
 
     def _fail_waiting(self, activation: Activation, error: RoostError) -> None:
         for call in activation.take_waiting():
@@ -286,11 +285,14 @@ class Lifecycle:
         if reason in (Reason.DRAIN, Reason.MOVED, Reason.SHUTDOWN):
             activation.must_close = True
             self._close(activation)
-        if activation.phase in (Phase.STOPPING, Phase.ENDED):
+        if activation.phase is Phase.ENDED:
             return
-        if activation.stop_reason is not Reason.STOPPED:
-            activation.stop_reason = reason
-        self.quiet(activation)
+        if activation.phase is not Phase.STOPPING:
+            if activation.stop_reason is not Reason.STOPPED:
+                activation.stop_reason = reason
+            self.quiet(activation)
+        elif reason is Reason.STOPPED:
+            activation.stop_reason = reason  # it leaves already: now for good
 
     def _close(self, activation: Activation) -> None:
         """Take no new messages, if those that wait are sure to run here. Else they may have to go
@@ -316,16 +318,28 @@ class Lifecycle:
         await self.save_before_leaving(activation)
         await self._wait_sent(activation)
         if activation.phase is Phase.STOPPING and activation.depth:
-            if reason is Reason.STOPPED:
-                await self._end_durable(activation)  # what comes next is another life
-            self._start_again(activation)
+            await self._go_on(activation)
         else:
-            await self._release(activation, for_good=reason is Reason.STOPPED)
+            await self._leave(activation, reason)
             self.passivated_total += reason is Reason.IDLE
-        if reason in (Reason.STOPPED, Reason.FAILED):
-            self._notify(activation, reason, "")
-        else:
-            self.end_watches(activation, has_stopped=True)
+
+    async def _go_on(self, activation: Activation) -> None:
+        """Messages came while it stopped: they begin another life, if it is stopped for good."""
+        is_for_good = activation.stop_reason is Reason.STOPPED
+        has_ended = is_for_good and await self._end_durable(activation)
+        if activation.phase is Phase.STOPPING:
+            self._start_again(activation)
+        self._tell_watchers(activation, Reason.STOPPED if has_ended else None)
+
+    async def _leave(self, activation: Activation, reason: Reason, why: str = "") -> None:
+        """Free the location, for good if a stop was asked for by now, and tell who waits for it:
+        what was not ended is looked for anew, and stopped where it is."""
+        is_for_good = activation.stop_reason is Reason.STOPPED
+        has_ended = await self._release(activation, for_good=is_for_good)
+        if is_for_good and reason is not Reason.FAILED:
+            reason = Reason.STOPPED
+        is_over = has_ended and reason in (Reason.STOPPED, Reason.FAILED)
+        self._tell_watchers(activation, reason if is_over else None, why)
 
     async def _wait_sent(self, activation: Activation) -> None:
         """Its next life numbers what it sends anew, and would overtake what waits here; one that
@@ -386,37 +400,53 @@ class Lifecycle:
         if activation.is_closing:
             self.stop(again, Reason.DRAIN)
 
-    async def _end_durable(self, activation: Activation) -> None:
-        try:
-            await self._system.registry.end_durable(
-                self._system.me.incarnation, str(activation.id), activation.epoch
-            )
-        except RegistryError as exc:
-            log.warning("%s has stopped, and may come back unasked: %s", activation.id, exc)
-
-    async def _release(self, activation: Activation, *, for_good: bool = False) -> None:
-        """Free the location and forget the activation. From here on it takes no messages."""
-        activation.is_closing = True
+    async def _end_durable(self, activation: Activation) -> bool:
+        """Free the location, and with it spec and reminders, in one step; again and again while
+        the registry is away. False: they may still be, for the actor is not this host's now."""
+        system = self._system
         while activation.phase is not Phase.ENDED:
             try:
-                if for_good:  # spec and reminders go with it, in one step
-                    await self._system.registry.end_durable(
-                        self._system.me.incarnation, str(activation.id), activation.epoch
-                    )
-                else:
-                    await self._system.claimer.release(activation)
+                if await system.registry.end_durable(
+                    system.me.incarnation, str(activation.id), activation.epoch
+                ):
+                    return True
+                # An earlier try may have done it, its reply lost.
+                return not await system.durables.has_spec(activation.id)
             except Fenced:
-                break
+                return False
+            except RegistryError as exc:
+                log.warning("%s is not stopped yet: %s", activation.id, exc)
+                await trio.sleep(SAVE_RETRY_S)
+        return False
+
+    async def _free(self, activation: Activation) -> None:
+        """Free the location alone; again and again while the registry is away."""
+        while activation.phase is not Phase.ENDED:
+            try:
+                await self._system.claimer.release(activation)
+            except Fenced:
+                return
             except RegistryError as exc:
                 log.warning("%s is not released yet: %s", activation.id, exc)
                 await trio.sleep(SAVE_RETRY_S)
             else:
-                break
+                return
+
+    async def _release(self, activation: Activation, *, for_good: bool = False) -> bool:
+        """Free the location and forget the activation; ``for_good``: its spec as well. From here on
+        it takes no messages. False: its spec may still be there."""
+        activation.is_closing = True
+        has_ended = True
+        if for_good:
+            has_ended = await self._end_durable(activation)
+        else:
+            await self._free(activation)
         if activation.phase is not Phase.ENDED:
             activation.phase = Phase.ENDED
             self._system.gone(activation)
             self._system.router.turn_away(activation, "")
             activation.let_go()
+        return has_ended
 
     def kill(self, activation: Activation, reason: Reason) -> None:
         """End it at once: cancel what runs, save nothing, release nothing."""
@@ -436,7 +466,7 @@ class Lifecycle:
             self._system.router.turn_away(activation, "")
         else:
             self._fail_waiting(activation, NotDelivered(f"{activation.id} is {reason.value} here"))
-        self.end_watches(activation, has_stopped=self._system.is_serving())
+        self.end_watches(activation)
         if activation.has_tasks:
             self._system.nursery.start_soon(self._bury, activation)
         else:
@@ -521,8 +551,7 @@ class Lifecycle:
         await self._quiesce(activation)
         await self.deactivate(activation, Reason.FAILED)
         self._fail_waiting(activation, ActorFailed(f"{activation.id} has failed: {why}"))
-        await self._release(activation)
-        self._notify(activation, Reason.FAILED, why)
+        await self._leave(activation, Reason.FAILED, why)
 
     async def _restart(self, activation: Activation, after_s: float) -> None:
         await self._quiesce(activation)
@@ -546,9 +575,13 @@ class Lifecycle:
 
     # Watch and idleness -------------------------------------------------------------------
 
-    def _notify(self, activation: Activation, reason: Reason, error: str) -> None:
+    def _tell_watchers(self, activation: Activation, reason: Reason | None, why: str = "") -> None:
+        """The actor has ended for ``reason``; None: it may live on."""
+        if reason is None:
+            self.end_watches(activation)
+            return
         watchers, activation.watchers = activation.watchers, None
-        gone = Terminated(activation.id, reason, error)
+        gone = Terminated(activation.id, reason, why)
         for call in watchers or ():
             if call.mode == Mode.STREAM:
                 call.chunk(call.content, encode(call.content, gone))
@@ -556,15 +589,11 @@ class Lifecycle:
             else:
                 call.reply(call.content, encode(call.content, True))
 
-    def end_watches(self, activation: Activation, *, has_stopped: bool = False) -> None:
-        """The actor is not here any more: watchers must look for it anew. ``has_stopped``: it
-        runs nowhere until its next message, which is all that stop() asks for."""
+    def end_watches(self, activation: Activation) -> None:
+        """The actor is not here any more: who watches or would stop it must look for it anew."""
         watchers, activation.watchers = activation.watchers, None
         for call in watchers or ():
-            if has_stopped and call.method == STOP:
-                call.reply(call.content, encode(call.content, True))
-            else:
-                call.fail(NotDelivered(f"{activation.id} has left this host"))
+            call.fail(NotDelivered(f"{activation.id} has left this host"))
 
     def _watch_idleness(self, activation: Activation) -> None:
         idle_after_s = self._idle_after_s(activation)

@@ -104,13 +104,13 @@ def observe(observer: Observer) -> None:
         with observer.killing(activation):
             kill(self, activation, reason)
 
-    async def seen_release(self: Lifecycle, activation: Activation, **how: Any) -> None:
+    async def seen_release(self: Lifecycle, activation: Activation, **how: Any) -> bool:
         observer.leaving(activation)
-        await release(self, activation, **how)
+        return await release(self, activation, **how)
 
-    async def seen_end_durable(self: Lifecycle, activation: Activation) -> None:
+    async def seen_end_durable(self: Lifecycle, activation: Activation) -> bool:
         observer.leaving(activation)
-        await end_durable(self, activation)
+        return await end_durable(self, activation)
 
     # Hosts of one view have one ring, and a coarser one does as well: both save most of the work.
     _patch(placement.ring, "VNODES", 64)

@@ -106,14 +106,30 @@ OWNERSHIP: dict[str, Mutant] = {
         (
             Edit(
                 _LIFECYCLE + "_release",
-                "if for_good:  #",
-                "if for_good:\n"
-                "                await self._system.claimer.release(activation)\n"
-                "            if for_good:  #",
+                "    if for_good:\n",
+                "    if for_good:\n        await self._free(activation)\n",
+            ),
+            Edit(
+                _LIFECYCLE + "_end_durable",
+                "return not await system.durables.has_spec(activation.id)",
+                "return True",
             ),
         ),
         ("durable",),
         ("planned",),
+    ),
+    "stop-gives-up": Mutant(
+        "17",
+        "a stop counts as done when the registry is away",
+        (
+            Edit(
+                _LIFECYCLE + "_end_durable",
+                "await trio.sleep(SAVE_RETRY_S)",
+                "return True",
+            ),
+        ),
+        ("durable",),
+        ("registry",),
     ),
     "durables-not-sought": Mutant(
         "17",

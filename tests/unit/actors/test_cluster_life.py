@@ -14,7 +14,7 @@ import actors.testing
 from actors import Reason, SystemConfig, handler
 from actors.ref import id_of
 from actors.testing import ClusterConfig
-from placement.ports import Fenced
+from placement.ports import Fenced, RegistryUnavailable
 from placement.records import View
 from placement.ring import Ring
 from tests.unit.actors import cluster_kit as kit
@@ -544,3 +544,84 @@ async def test_a_durable_actor_that_is_stopped_while_it_is_brought_back_stays_st
         await trio.sleep(1)
         assert "Account/a" not in cluster.store.specs
         assert id_of(ref) not in host.activations
+
+
+class Stubborn(Account):
+    """Takes its time to leave, and cannot always start."""
+
+    async def on_activate(self) -> None:
+        if str(self.id.key).startswith("broken"):
+            raise RuntimeError("I cannot")
+
+    async def on_deactivate(self, reason: Reason) -> None:
+        await trio.sleep(1)
+
+
+async def test_a_stop_is_answered_once_the_spec_is_gone_though_messages_wait(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with actors.testing.open_cluster([Stubborn], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        ref = await host.spawn(Stubborn, "a", durable=True)
+        end_durable, asked = host.registry.end_durable, []
+
+        async def away(*args: Any) -> bool:
+            asked.append(args)
+            if len(asked) < 3:
+                raise RegistryUnavailable("away")
+            return await end_durable(*args)
+
+        monkeypatch.setattr(host.registry, "end_durable", away, raising=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.stop, ref)
+            await trio.sleep(0.5)
+            nursery.start_soon(ref.add, 1)  # while it stops: it begins another life
+            await trio.sleep(0.4)
+            assert not asked
+        assert len(asked) == 3
+        assert "Stubborn/a" not in cluster.store.specs
+        assert await ref.total() == 1
+
+
+@pytest.mark.parametrize("has_run", [True, False])
+async def test_a_stop_that_the_registry_refuses_is_answered_by_whether_the_spec_is_gone(
+    has_run: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier try may have run and its reply been lost; or the actor is another's by now, and
+    then it is stopped there."""
+    async with actors.testing.open_cluster([Account], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        ref = await host.spawn(Account, "a", durable=True)
+        end_durable, answers = host.registry.end_durable, []
+
+        async def refused_once(*args: Any) -> bool:
+            done = await end_durable(*args) if has_run or answers else False
+            answers.append(done)
+            return done and len(answers) > 1
+
+        monkeypatch.setattr(host.registry, "end_durable", refused_once, raising=False)
+        assert await host.stop(ref)
+        assert "Account/a" not in cluster.store.specs
+        assert answers == ([True] if has_run else [False, True])
+
+
+async def test_a_stop_of_what_is_being_passivated_ends_it_for_good(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Stubborn], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        ref = await host.spawn(Stubborn, "a", durable=True)
+        await ref.leave()
+        await trio.sleep(0.5)
+        assert await host.stop(ref)
+        assert "Stubborn/a" not in cluster.store.specs
+
+
+async def test_a_durable_actor_that_cannot_start_can_be_stopped(
+    autojump_clock: MockClock,
+) -> None:
+    async with actors.testing.open_cluster([Stubborn], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        cluster.store.keep_spec("Stubborn/broken", b"\x00\x90")
+        assert await host.stop(host.ref(Stubborn, "broken"))
+        assert "Stubborn/broken" not in cluster.store.specs
