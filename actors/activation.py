@@ -21,7 +21,7 @@ from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
 from actors.reasons import Reason
 from actors.timers import Timer
-from actors.turns import mistaken
+from actors.turns import makes_durable, mistaken
 from placement.ports import RegistryError
 from wire.errors import (
     ActorError,
@@ -122,6 +122,15 @@ class Activation(Sender):
     def depth(self) -> int:
         """Messages that wait."""
         return len(self.queue or ())
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what waits next is for another life, once this one has been stopped."""
+        return bool(self.queue) and self._is_for_next_life(self.queue[0])  # type: ignore[index]
+
+    def _is_for_next_life(self, call: InCall) -> bool:
+        """A spawn that makes the actor durable would be undone by the stop that is ahead of it."""
+        return self.stop_reason is Reason.STOPPED and not call.done and makes_durable(call)
 
     def refusal(self, method: str = "") -> Refusal | None:
         """Why a message (for ``method``) would not be taken now; None when it would."""
@@ -374,7 +383,7 @@ class Activation(Sender):
             return None
         is_active = self.phase is _ACTIVE
         if is_active and len(self.active) < self.kind.max_concurrency:
-            while queue:
+            while queue and not (self.stop_reason is not None and self.begins_anew):
                 call = queue.popleft()
                 if self.waiters or (self.inbox is not None and self.inbox.blocked):
                     self._make_room()
@@ -382,14 +391,15 @@ class Activation(Sender):
                     if self.has_overtakers:
                         self.dispatch()  # a worker that looks for them once this turn has to wait
                     return call
-            return None
+            if not self.active:
+                return None
         if is_active or self._finishes_calls():
             return self._first_overtaker(queue)
         return None
 
     def _first_overtaker(self, queue: deque[InCall]) -> InCall | None:
         for index, call in enumerate(queue):
-            if call.is_reentrant and not call.done:
+            if call.is_reentrant and not call.done and not self._is_for_next_life(call):
                 del queue[index]
                 self.dispatch()  # there may be more
                 return call
@@ -401,7 +411,12 @@ class Activation(Sender):
         self.running -= 1
         if self.waiters or (self.inbox is not None and self.inbox.blocked):
             self._make_room()
-        if self.phase is Phase.ACTIVE and self.queue and self.system.is_serving():
+        if (
+            self.phase is Phase.ACTIVE
+            and self.queue
+            and not self.begins_anew
+            and self.system.is_serving()
+        ):
             self.dispatch()
             return
         if self.running == 0:

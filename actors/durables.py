@@ -20,7 +20,7 @@ from actors.kinds import SPAWN
 from actors.reasons import Reason
 from actors.ref import prepare
 from actors.routing import Unroutable, choose
-from actors.turns import DURABLE
+from actors.turns import AGAIN, DURABLE, makes_durable
 from placement.ports import Fenced, RegistryError
 from placement.records import Location
 from placement.ring import stable_hash
@@ -37,8 +37,6 @@ PAGE = 500
 COALESCE_S = 0.5
 SCAN_EVERY_S = 30.0
 RETRY_S = 1.0
-#: In the DURABLE header of a spec that is delivered once more, unasked.
-AGAIN = "again"
 
 
 class Durables:
@@ -73,15 +71,19 @@ class Durables:
             raise Unavailable(f"the spec of {activation.id} is not kept: {exc}") from exc
         if not kept:
             raise NotDelivered(f"{activation.id} is no longer owned here: its spec is not kept")
+        activation.is_durable = True  # whatever a turn beside this one has found meanwhile
 
     async def _check_wanted(self, activation: Activation) -> None:
-        """It was brought back: it is durable unless it has been stopped since its spec was read."""
+        """It was brought back: it is durable unless it has been stopped since its spec was read,
+        and has not been made so anew."""
+        activation.is_durable = False  # until a spawn beside this one says otherwise
         try:
-            activation.is_durable = await self.has_spec(activation.id)
+            has_spec = await self.has_spec(activation.id)
         except RegistryError as exc:
             activation.is_durable = True  # as far as is known
             raise Unavailable(f"the spec of {activation.id} is not found now: {exc}") from exc
-        if not activation.is_durable:
+        activation.is_durable = activation.is_durable or has_spec
+        if not (activation.is_durable or any(makes_durable(call) for call in activation.active)):
             self._system.lifecycle.stop(activation, Reason.STOPPED)
 
     async def has_spec(self, target: ActorId) -> bool:

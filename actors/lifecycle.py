@@ -281,7 +281,8 @@ class Lifecycle:
     # Stop ---------------------------------------------------------------------------------
 
     def stop(self, activation: Activation, reason: Reason) -> None:
-        """Stop once the messages that wait have run. DRAIN also takes no new ones."""
+        """Stop once the messages that wait have run, up to a spawn that makes it durable: that
+        begins another life. DRAIN also takes no new ones."""
         if reason in (Reason.DRAIN, Reason.MOVED, Reason.SHUTDOWN):
             activation.must_close = True
             self._close(activation)
@@ -308,7 +309,9 @@ class Lifecycle:
         if self._quiet and (event := self._quiet.pop(activation, None)) is not None:
             event.set()
         reason = activation.stop_reason
-        if activation.phase is Phase.ACTIVE and reason is not None and activation.depth == 0:
+        if activation.phase is not Phase.ACTIVE or reason is None:
+            return
+        if activation.depth == 0 or activation.begins_anew:
             activation.phase = Phase.STOPPING
             self._system.nursery.start_soon(self._stop, activation, reason)
 

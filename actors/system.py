@@ -157,8 +157,9 @@ class System:
     async def stop(self, ref: object) -> bool:
         """Stop an actor once its waiting messages have run, and wait for it.
 
-        Returns False when it was not running. A later message starts it again. An actor that
-        stops itself so would wait for itself (CallCycle): ``self.passivate()`` is for that.
+        Returns False when it was not running. A later message starts it again, and so does a
+        durable spawn that waits. An actor that stops itself so would wait for itself (CallCycle):
+        ``self.passivate()`` is for that.
         """
         return await self.stop_id(id_of(ref))
 

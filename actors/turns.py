@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: In a message's headers: the actor is (to be) durable.
 DURABLE = "roost-durable"
+#: In the DURABLE header of a spec that is delivered once more, unasked.
+AGAIN = "again"
 
 SAVE_RETRY_S = 0.1
 TURNS_PER_CHECKPOINT = 32
@@ -33,6 +35,13 @@ TURNS_PER_CHECKPOINT = 32
 _ASK = Mode.ASK
 
 log = logging.getLogger("roost.actors")
+
+
+def makes_durable(call: InCall) -> bool:
+    """Whether the message makes its actor durable, rather than bringing one back that is."""
+    if call.method != SPAWN or call.headers is None:
+        return False
+    return call.headers.get(DURABLE, AGAIN) != AGAIN
 
 
 async def run_turns(activation: Activation, worker: Worker) -> None:

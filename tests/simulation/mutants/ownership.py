@@ -131,6 +131,20 @@ OWNERSHIP: dict[str, Mutant] = {
         ("durable",),
         ("registry",),
     ),
+    "stop-undoes-the-next-spawn": Mutant(
+        "17",
+        "a stop that nobody waits for any more ends the spawn that came behind it",
+        (
+            Edit(
+                "actors.activation:Activation._is_for_next_life",
+                "return self.stop_reason is",
+                "return False and self.stop_reason is",
+            ),
+        ),
+        ("left",),
+        ("registry", "storm"),
+        21500,
+    ),
     "durables-not-sought": Mutant(
         "17",
         "nobody brings back the durable actors of a dead host",

@@ -625,3 +625,53 @@ async def test_a_durable_actor_that_cannot_start_can_be_stopped(
         cluster.store.keep_spec("Stubborn/broken", b"\x00\x90")
         assert await host.stop(host.ref(Stubborn, "broken"))
         assert "Stubborn/broken" not in cluster.store.specs
+
+
+class Spawned(Account):
+    async def on_spawn(self, seconds: float = 0.0) -> None:
+        await trio.sleep(seconds)
+
+
+class Open(Spawned, reentrant=True):
+    """Any message may run while another waits."""
+
+
+class Wide(Spawned, max_concurrency=2):
+    """Two messages may run at once."""
+
+
+@pytest.mark.parametrize("kind", [Spawned, Open, Wide])
+async def test_a_stop_whose_caller_gave_up_does_not_undo_the_spawn_that_came_behind_it(
+    kind: type[Spawned], autojump_clock: MockClock
+) -> None:
+    async with actors.testing.open_cluster([kind], hosts=1) as cluster:
+        (host,) = cluster.hosts
+        ref = await host.spawn(kind, "a", durable=True)
+        before = host.activations[id_of(ref)].epoch
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ref.add, 1, 2.0)
+            await trio.sleep(0.5)
+            with trio.move_on_after(0.5):
+                await host.stop(ref)
+            await host.spawn(kind, "a", durable=True)
+        await trio.sleep(1)
+        assert str(id_of(ref)) in cluster.store.specs
+        assert host.activations[id_of(ref)].epoch > before
+        assert host.activations[id_of(ref)].is_durable
+
+
+@pytest.mark.parametrize("kind", [Spawned, Open, Wide])
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+async def test_who_is_brought_back_without_a_spec_is_kept_by_a_spawn_beside_it(
+    kind: type[Spawned], seconds: float, autojump_clock: MockClock
+) -> None:
+    """It is to be stopped since its spec is gone; and what is durable by then is not."""
+    config = ClusterConfig(registry_delay_s=(0.1, 0.1))
+    async with actors.testing.open_cluster([kind], hosts=1, config=config) as cluster:
+        (host,) = cluster.hosts
+        ref = host.ref(kind, "a")
+        host.durables._revive_if_needed(id_of(ref), b"\x00\x90", None)
+        await host.spawn(kind, "a", seconds, durable=True)
+        await trio.sleep(2)
+        assert str(id_of(ref)) in cluster.store.specs
+        assert host.activations[id_of(ref)].is_durable
