@@ -94,17 +94,17 @@ def why_unsettled(world: World) -> str:
 async def _revived(world: World, bound_s: float) -> None:
     """Durable actors run again by themselves."""
 
-    def all_run() -> bool:
+    def missing() -> list[str]:
         running = {
             str(id)
             for life in world.up()
             if life.host is not None
             for id in life.host.system.activations
         }
-        return world.durables.keys() <= running
+        return sorted(world.durables.keys() - running)
 
-    if world.durables and not await _within(bound_s, all_run):
-        world.broken(f"durable actors that do not come back: {sorted(world.durables)}")
+    if world.durables and not await _within(bound_s, lambda: not missing()):
+        world.broken(f"durable actors that do not come back: {missing()}")
 
 
 async def _read_all(world: World) -> None:

@@ -151,9 +151,9 @@ class Caller:
             self._world.broken(f"a stream of {count} items ended well after {got}")
 
     async def _spawn_durable(self) -> None:
-        key = self._rng.choice(KEYS)
+        key, run_id = self._rng.choice(KEYS), self._world.server.run_id
         await self._system.spawn(KINDS["Agent"], key, durable=True)
-        self._world.durables[f"Agent/{key}"] = None
+        self._world.spawned_durable(f"Agent/{key}", run_id)
 
 
 async def steward(world: World) -> None:
@@ -179,10 +179,12 @@ async def _spawn_or_stop(world: World, life: Life, key: str) -> None:
             await system.spawn(KINDS["Agent"], key, durable=True)
         else:
             await system.stop(system.ref(KINDS["Agent"], key))
-    if not scope.cancelled_caught and world.server.run_id == run_id:
+    if scope.cancelled_caught:
+        return
+    if world.server.run_id == run_id:
         world.log(Kept(trio.current_time(), name, is_wanted, name in world.server.store.specs))
-        if is_wanted:
-            world.durables[name] = None
+    if is_wanted:
+        world.spawned_durable(name, run_id)
 
 
 async def ask_from_outside(world: World, rng: Random, client: str) -> None:

@@ -373,6 +373,12 @@ class World:
         self.note("registry up")
         self.server.is_up = True
 
+    def spawned_durable(self, name: str, run_id: int) -> None:
+        """A durable spawn, begun in that run of the registry, has been answered: the actor must
+        come back from now on, unless another run began meanwhile and has lost the spec."""
+        if self.server.run_id == run_id or name in self.server.store.specs:
+            self.durables[name] = None
+
     def step_clock(self, seconds: float) -> None:
         """The registry's own clock (TIME) steps, either way."""
         self.note(f"clock of the registry steps by {seconds:.1f} s")
