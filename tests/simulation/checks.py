@@ -347,7 +347,7 @@ def planned(events: Sequence[Event]) -> Breaches:
 
 def _is_in_time(event: Failed) -> bool:
     return event.code in PLANNED_ENDS or event.message.endswith(
-        ("before the deadline", "until the deadline", "at the deadline")
+        ("before the deadline", "at the deadline")
     )
 
 
