@@ -145,8 +145,7 @@ class Adopter:
         now = trio.current_time()
         for incarnation, number, expected in offer.streams:
             stream = inbox.streams[incarnation, number] = Incoming()
-            stream.expected = stream.acknowledged = expected
-            stream.touched_at = now
+            stream.take_over(expected, now)
         activation.is_durable = offer.is_durable
         trial, activation.queue = activation.queue, deque()
         for waiting in offer.waiting:

@@ -9,6 +9,9 @@ from enum import Enum, auto
 
 StreamKey = tuple[str, int]  # (incarnation of the sender, its stream)
 
+#: As the attempt that has been refused last: all that the stream will ever make.
+ENDED = 1 << 60
+
 
 class Verdict(Enum):
     """What to do with an envelope, by its number alone."""
@@ -34,6 +37,17 @@ class Incoming:
         self.told = -1  # the attempt in which a refusal has been sent
         self.touched_at = 0.0
 
+    @property
+    def next_or_ended(self) -> int:
+        """The number that is expected next, for who takes the stream over; -1: it has ended."""
+        return -1 if self.told == ENDED else self.expected
+
+    def take_over(self, next_or_ended: int, now: float) -> None:
+        """Go on where another host has stopped."""
+        self.expected = self.acknowledged = max(0, next_or_ended)
+        self.told = ENDED if next_or_ended < 0 else -1
+        self.touched_at = now
+
 
 class Inbox:
     """The stream table of one activation. It moves with the actor."""
@@ -57,13 +71,23 @@ class Inbox:
 
     def accept(self, key: StreamKey, now: float, streams_max: int, count: int = 1) -> Incoming:
         """Count what ``judge`` accepted: an envelope, or ``count`` in a row."""
+        stream = self._stream(key, streams_max)
+        stream.expected += count
+        stream.touched_at = now
+        return stream
+
+    def end(self, key: StreamKey, now: float, streams_max: int) -> None:
+        """Its sender has begun another stream in its place: what comes late is dropped."""
+        stream = self._stream(key, streams_max)
+        stream.told = ENDED
+        stream.touched_at = now
+
+    def _stream(self, key: StreamKey, streams_max: int) -> Incoming:
         stream = self.streams.get(key)
         if stream is None:
             if len(self.streams) >= streams_max:
                 self._forget_longest_idle()
             stream = self.streams[key] = Incoming()
-        stream.expected += count
-        stream.touched_at = now
         return stream
 
     def refuse(self, key: StreamKey, attempt: int, *, until_room: bool) -> None:

@@ -239,7 +239,7 @@ class Mover:
             activation.id.kind, activation.id.key, me,
             activation.epoch, self._system.view.generation,
             self._system.lifecycle.snapshot(activation) or b"",
-            [(*key, stream.expected) for key, stream in streams.items()],
+            [(*key, stream.next_or_ended) for key, stream in streams.items()],
             [_waiting(call, me, now) for call in along],
             timers.get(activation, []), activation.is_durable, is_drain,
             str(activation.spawner or ""), self._system.failures.get(activation.id, ("", 0.0))[0],

@@ -45,7 +45,7 @@ class Offer(msgspec.Struct, array_like=True):
     epoch: int
     generation: int
     snapshot: bytes
-    streams: list[tuple[str, int, int]]  # (incarnation, stream, next number expected)
+    streams: list[tuple[str, int, int]]  # (incarnation, stream, next number; -1: ended)
     waiting: list[Waiting]
     timers: list[TimerLeft]
     is_durable: bool

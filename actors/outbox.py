@@ -17,6 +17,9 @@ from actors.calls import Call, Sender
 from wire.errors import DeadlineExceeded, MailboxFull, NotDelivered, OutcomeUnknown, RoostError
 from wire.ids import ActorId
 
+#: Lost streams of which a new one reports, at most.
+REPLACED_MAX = 16
+
 #: In a refusal: it holds for every attempt so far.
 ANY = -1
 
@@ -76,8 +79,8 @@ class Outbox:
     """Order, window and going back, for one (sender, actor)."""
 
     __slots__ = (
-        "attempt", "flight", "id", "incarnation", "next_seq", "redirects", "refused", "run",
-        "run_bytes", "sender", "state", "target", "touched_at", "waiting", "window",
+        "attempt", "flight", "id", "incarnation", "next_seq", "redirects", "refused", "replaces",
+        "run", "run_bytes", "sender", "state", "target", "touched_at", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, id: int, sender: Sender, target: ActorId, window: int) -> None:
@@ -95,6 +98,7 @@ class Outbox:
         self.run_bytes = 0
         self.redirects = 0
         self.refused: tuple[str, ...] = ()
+        self.replaces: tuple[int, ...] = ()  # streams of which messages may yet arrive, too late
         self.touched_at = 0.0
 
     def __repr__(self) -> str:
@@ -165,7 +169,7 @@ class Outbox:
             taken.append(entry)
         if taken:
             self.redirects = 0
-            self.refused = ()
+            self.refused = self.replaces = ()
         return taken
 
     def go_back(self, seq: int, attempt: int) -> bool:
@@ -209,6 +213,8 @@ class Outbox:
         """
         certain = {*unsent, *(told.seq for told in self.take_run())}
         gone = [e for e in self.flight if e.seq not in certain]
+        if gone:
+            self.replaces = (*self.replaces, self.id)[-REPLACED_MAX:]
         kept = [e for e in self.flight if e.seq in certain]
         self.flight.clear()
         for entry in reversed(kept):

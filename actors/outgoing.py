@@ -114,6 +114,7 @@ class Outgoing:
         if (
             box.state is not _OPEN
             or box.waiting
+            or not box.next_seq  # a stream's first message says more than a tell in a row can
             or len(box.flight) >= box.window
             or incarnation in self._blocked
             or not (router.is_live(incarnation) and router.system.serving)
@@ -229,6 +230,7 @@ class Outgoing:
             box.id, entry.seq, box.attempt, call.id, call.target.kind, call.target.key,
             call.method, call.mode, call.content, call.payload, budget_ms, call.chain,
             call.headers, call.credit, self._router.system.view.version, box.refused,
+            box.replaces if entry.seq == 0 else (),
         )  # fmt: skip
 
     def room(self, incarnation: str) -> None:
@@ -562,4 +564,5 @@ def _envelope_of(box: Outbox, entry: Entry, version: int) -> Envelope:
     return Envelope(
         box.id, entry.seq, box.attempt, 0, target.kind, target.key, method, Mode.TELL,
         Content.MSGPACK, payload, version=version, refused=box.refused,
+        replaces=box.replaces if entry.seq == 0 else (),
     )  # fmt: skip

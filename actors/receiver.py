@@ -15,7 +15,7 @@ import trio
 from actors.activation import Activation, Phase
 from actors.inbox import Inbox, Incoming, StreamKey, Verdict
 from actors.incoming import RemoteInCall
-from actors.outbox import ANY
+from actors.outbox import ANY, REPLACED_MAX
 from actors.routing import may_claim
 from placement.ports import RegistryError
 from placement.records import Location
@@ -80,6 +80,8 @@ class Receiver:
             return
         now = self._router.now
         stream = inbox.accept(key, now, system.config.streams_max)
+        for over in envelope.replaces[:REPLACED_MAX]:
+            inbox.end((peer.incarnation, over), now, system.config.streams_max)
         if envelope.method:
             expires_at = now + envelope.budget_ms / 1000 if envelope.budget_ms >= 0 else math.inf
             call = RemoteInCall.of(activation, peer.incarnation, envelope, expires_at)

@@ -85,6 +85,7 @@ class Envelope(msgspec.Struct, array_like=True, tag=1, gc=False):
     credit: int = 0  # stream items that the producer may send before it needs a Grant
     version: int = 0  # the sender's view, so that an older receiver catches up first
     refused: tuple[str, ...] = ()  # incarnations without capacity that were asked before
+    replaces: tuple[int, ...] = ()  # with number 0: streams that are over, whatever still comes
 
 
 class Tells(msgspec.Struct, array_like=True, tag=14, gc=False):

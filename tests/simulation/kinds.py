@@ -105,7 +105,7 @@ class Keeper(Actor):
         finally:
             witness().ran(self, op, "out")
 
-    @handler
+    @handler(idempotent=True)
     def read(self) -> list[int]:
         return list(self.state.ops)
 
@@ -167,7 +167,7 @@ class Vault(Actor):
         finally:
             witness().ran(self, op, "out")
 
-    @handler
+    @handler(idempotent=True)
     def read(self) -> list[int]:
         return list(self.seen)
 

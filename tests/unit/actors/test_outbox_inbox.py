@@ -36,6 +36,7 @@ class Message(NamedTuple):
     seq: int
     attempt: int
     number: int
+    replaces: tuple[int, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -61,6 +62,7 @@ class Place:
     name: str
     inbox: Inbox | None = None  # None: the actor is not here
     there: deque[list[Message]] = field(default_factory=deque)
+    late: deque[list[Message]] = field(default_factory=deque)  # of a session that is over
     back: deque[Answer] = field(default_factory=deque)
 
 
@@ -95,7 +97,10 @@ class Stream(RuleBasedStateMachine):
 
     def _transmit(self, entries: Sequence[Entry]) -> None:
         box = self.box
-        row = [Message(box.id, e.seq, box.attempt, _number(e)) for e in entries]
+        row = [
+            Message(box.id, e.seq, box.attempt, _number(e), () if e.seq else box.replaces)
+            for e in entries
+        ]
         self._place(box.incarnation).there.append(row)
 
     def _place(self, name: str) -> Place:
@@ -181,7 +186,8 @@ class Stream(RuleBasedStateMachine):
         """A row in one, if all of it may be taken; else one by one."""
         key, first = ("sender", row[0].stream), row[0]
         if (
-            len(row) > 1
+            first.seq
+            and all(message.number for message in row)
             and place.inbox is not None
             and len(self.mailbox) + len(row) <= self.mailbox_max
             and place.inbox.judge(key, first.seq, first.attempt) is Verdict.ACCEPT
@@ -209,6 +215,8 @@ class Stream(RuleBasedStateMachine):
                 self._refuse(place, message, Refusal.FULL)
                 return
             place.inbox.accept(key, 0.0, 100)
+            for over in message.replaces:
+                place.inbox.end(("sender", over), 0.0, 100)
             if message.number:
                 self.mailbox.append(message.number)
 
@@ -229,6 +237,12 @@ class Stream(RuleBasedStateMachine):
             if stream.acknowledged < stream.expected:
                 stream.acknowledged = stream.expected
                 place.back.append(Answer(number, stream.expected - 1))
+
+    @precondition(lambda self: any(place.late for place in self.places))
+    @rule(data=st.data())
+    def deliver_late(self, data: st.DataObject) -> None:
+        place = data.draw(st.sampled_from([p for p in self.places if p.late]))
+        self._receive(place, place.late.popleft())
 
     @precondition(lambda self: any(place.back for place in self.places))
     @rule(data=st.data())
@@ -266,13 +280,16 @@ class Stream(RuleBasedStateMachine):
         new.inbox = Inbox()
         for key, incoming in old.inbox.streams.items():
             stream_there = new.inbox.streams[key] = Incoming()
-            stream_there.expected = stream_there.acknowledged = incoming.expected
+            stream_there.take_over(incoming.next_or_ended, 0.0)
         old.inbox, self.home = None, new
 
     @precondition(lambda self: not self.mailbox)
     @rule(to=st.sampled_from(["a", "b", "c"]))
     def passivate(self, to: str) -> None:
-        """It stops, and starts again somewhere, with no memory of its streams."""
+        """It stops, and starts again somewhere, with no memory of its streams: not before all
+        that is under way from sessions that are over has come."""
+        for place in self.places:
+            place.late.clear()
         self._confirm(self.home)
         assert self.home.inbox is not None
         for _, stream in self.home.inbox.blocked:
@@ -283,8 +300,10 @@ class Stream(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["a", "b", "c"]))
     def lose_session(self, name: str) -> None:
-        """The link's session is over: what was on either way is gone, and both sides know."""
+        """The link's session is over, and both sides know: no answer comes any more, and what was
+        on its way is gone, or comes late."""
         place, box = self._place(name), self.box
+        place.late.extend(place.there)
         place.there.clear()
         place.back.clear()
         if place.inbox is not None:
@@ -451,3 +470,25 @@ def test_a_told_message_keeps_its_place_and_what_it_says_when_a_new_stream_begin
     entry = box.take()
     assert isinstance(entry, Told)
     assert (entry.seq, entry.method, entry.payload) == (0, "note", b"1")
+
+
+def test_what_a_lost_stream_still_brings_is_dropped_once_its_successor_has_begun() -> None:
+    box, inbox = box_with(1), Inbox()
+    take_all(box)
+    assert [_number(entry) for entry in box.lose()] == [1]
+    box.renumber(8)
+    assert box.replaces == (7,)
+    inbox.accept(("sender", 8), 0.0, 100)
+    inbox.end(("sender", 7), 0.0, 100)
+    assert inbox.judge(("sender", 7), 0, 0) is Verdict.TOLD
+    moved = Incoming()
+    moved.take_over(inbox.streams["sender", 7].next_or_ended, 0.0)
+    assert moved.next_or_ended == -1
+
+
+def test_a_stream_that_was_lost_with_nothing_under_way_has_left_nothing_behind() -> None:
+    box = box_with(1)
+    take_all(box)
+    box.accept(0)
+    assert box.lose() == []
+    assert box.replaces == ()
