@@ -48,10 +48,12 @@ class MemoryRegistry:
         self._epoch = 0  # the highest heard of
         self._callbacks: list[Callable[[int, int], None]] = []
 
-    def _enter(self, me: str | None = None) -> MemoryStore:
+    def _enter(self, me: str | None = None, generation: int | None = None) -> MemoryStore:
+        """``generation``: what the call speaks for, if not the latest that was heard of."""
         store = self._store
-        store.hear(self._generation, self._epoch)
-        known, self._generation = self._generation, store.generation
+        known = self._generation if generation is None else generation
+        store.hear(known, self._epoch)
+        self._generation = store.generation
         if known not in (0, store.generation):
             raise StaleGeneration(
                 f"generation {known} is over; this is {store.generation}", store.view()
@@ -129,11 +131,7 @@ class MemoryRegistry:
     ) -> list[Claimed | Held]:
         if not claims:
             return []
-        store = self._enter(me)
-        if generation not in (None, store.generation):
-            raise StaleGeneration(
-                f"generation {generation} is over; this is {store.generation}", store.view()
-            )
+        store = self._enter(me, generation)
         locations, live, stored = store.locations, store.members, store.stored
         store.epoch += 1
         mine = Location(me, store.epoch)

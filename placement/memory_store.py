@@ -93,11 +93,12 @@ class MemoryStore:
         """Above ``generation``, with no epoch up to ``epoch`` to come, nor one that was given
         before unless the clock stepped back; and never a generation that there has been."""
         now_us = int(self._clock() * 1_000_000)
-        self.generation = max(generation, now_us) + 1
+        known = max(generation, now_us)
+        self.generation = known + 1
         while self.generation in self._generations:  # what chance sees to in Redis
             self.generation += 1
         self._generations.add(self.generation)
-        self.epoch = max(epoch, now_us)
+        self.epoch = max(epoch, known)
         self.members.clear()
         self.counters.clear()
         self.loads.clear()

@@ -43,7 +43,9 @@ end
 -- Rule 9: another run or replication id than the one beside the data means that this server may
 -- have lost writes. Nobody is a member of the new generation until it says so itself. While TIME lags
 -- behind the data, how far its number lies above is left to chance, by the run id: with the very next
--- one, two rollbacks to the same data would begin one generation twice.
+-- one, two rollbacks to the same data would begin one generation twice. Epochs go on above the last
+-- generation too, of which every host has heard: it tells how late TIME was when that one began, even
+-- if the only host that heard of its epochs is gone and TIME has stepped back since.
 local function begin_generation(info, caller_generation, caller_epoch)
   local time = redis.call('TIME')
   local now_us = time[1] .. string.format('%06d', tonumber(time[2]))
@@ -55,7 +57,7 @@ local function begin_generation(info, caller_generation, caller_epoch)
     'run', run,
     'replication', string.match(info, 'master_replid:(%x+)'),
     'generation', highest(known, now_us),
-    'epoch', highest(epoch or '0', caller_epoch, now_us))
+    'epoch', highest(epoch or '0', caller_epoch, known, now_us))
   redis.call('HINCRBY', META, 'generation', step)
   generation = redis.call('HGET', META, 'generation')
   epoch = redis.call('HGET', META, 'epoch')

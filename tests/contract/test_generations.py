@@ -198,6 +198,18 @@ async def test_epochs_stay_above_what_is_asserted_after_any_loss(
     assert await claimed(b, other, OTHER) > far
 
 
+@in_asyncio
+async def test_epochs_go_on_above_every_generation_that_a_host_has_heard_of(world: World) -> None:
+    """It may be all that is left of them: who heard the epochs is gone, the clock stepped back."""
+    a, me = await joined(world, "a")
+    far = a.generation + 10**12  # as if the server's clock had been far ahead
+    with pytest.raises(StaleGeneration):
+        await a.claim(me, [Claim(ACTOR)], generation=far)
+    await a.join(member("a"))
+    assert a.generation > far
+    assert await claimed(a, me) > far
+
+
 # Rollbacks
 
 

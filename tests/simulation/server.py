@@ -113,7 +113,7 @@ class Server:
     def _begin_generation(self, request: Request) -> None:
         store, now_us = self.store, self.time_us()
         known = max(store.generation, request.generation, now_us)
-        epoch = max(store.epoch, request.epoch, now_us)
+        epoch = max(store.epoch, request.epoch, known)
         store.restart(keep_data=True)
         store.claims.clear()
         store.generation, store.epoch, store.run_id = known + 1, epoch, self.run_id
