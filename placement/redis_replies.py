@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,11 +21,15 @@ class Heard:
 
     One for all of a host's connections, the lease thread's too: each attribute is read and
     written whole, and only ever raised.
+
+    Epochs count from a time in microseconds on (rule 6), so the host's own clock stands for what
+    it has not heard: if all who knew the epochs are gone, and the server has forgotten them and its
+    clock has gone back, none is given again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.generation = 0
-        self.epoch = 0
+        self.epoch = int(clock() * 1_000_000)
 
     def check(self, reply: Sequence[Any]) -> Sequence[Any]:
         """``reply`` unless it says stale or fenced, which raise StaleGeneration and Fenced.

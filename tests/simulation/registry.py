@@ -74,7 +74,7 @@ class SimRegistry:
     def __init__(self, road: Road, host: str, gate: Gate, number: int) -> None:
         self.is_cut = False
         self.generation = 0
-        self._epoch = 0
+        self._epoch = int((1e6 + trio.current_time()) * 1e6)  # as placement.redis_replies.Heard
         self._road = road
         self._host = host
         self._gate = gate

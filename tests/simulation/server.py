@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import trio
@@ -116,7 +117,10 @@ class Server:
         epoch = max(store.epoch, request.epoch, known)
         store.restart(keep_data=True)
         store.claims.clear()
-        store.generation, store.epoch, store.run_id = known + 1, epoch, self.run_id
+        # While the clock lags, by chance, as in scripts/common.lua: with the very next number, two
+        # rollbacks to the same data would begin one generation twice.
+        step = 1 if now_us == known else 1 + Random(f"run {self.run_id}").randrange(1 << 16)
+        store.generation, store.epoch, store.run_id = known + step, epoch, self.run_id
         self.published(store.generation, store.version)
 
     def _run_numbered(self, registry: MemoryRegistry, request: Request) -> Any:
