@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -222,7 +222,7 @@ class Activation(Sender):
             return None
         return spec
 
-    def take_tells(self, incarnation: str, spec: BoundSpec, payloads: Iterable[bytes]) -> None:
+    def take_tells(self, incarnation: str, spec: BoundSpec, payloads: Sequence[bytes]) -> None:
         """Take tells of another host, which ``for_tells`` allows."""
         if self.queue is None:
             self.queue = deque()
@@ -231,7 +231,8 @@ class Activation(Sender):
             self.queue.append(RemoteTell(
                 self, method, payload, spec=spec, is_plain=is_plain, incarnation=incarnation
             ))  # fmt: skip
-        self.dispatch()
+        for _ in payloads[: self.kind.max_concurrency]:
+            self.dispatch()  # as many at once as may run at once
 
     def tell(
         self, sender: Sender, method: str, payload: bytes, headers: dict[str, str] | None
@@ -249,7 +250,7 @@ class Activation(Sender):
         if self.queue is None:
             self.queue = deque()
         self.queue.append(call)
-        if not self.running:
+        if self.running < self.kind.max_concurrency:
             self.dispatch()
         return True
 

@@ -9,7 +9,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import actors
+import actors.testing
 from actors import Actor, handler
+from tests.unit.actors.cluster_kit import key_owned_by
 
 
 class Turns(Actor):
@@ -55,6 +57,19 @@ async def test_as_many_turns_run_at_once_as_the_kind_allows(
         await _ask_at_once(ref, 6)
         assert trio.current_time() == pytest.approx(seconds)
         assert await ref.turn(9) == most
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_told_turns_run_beside_each_other_as_asked_ones_do(
+    autojump_clock: MockClock, is_local: bool
+) -> None:
+    async with actors.testing.open_cluster([Wide], hosts=2) as cluster:
+        caller, other = cluster.hosts
+        ref = caller.ref(Wide, key_owned_by(caller if is_local else other, Wide))
+        await ref.turn(0, 0)
+        for n in range(6):
+            await ref.turn.tell(n)
+        assert await ref.turn(6) == 3
 
 
 async def test_turns_of_a_wide_actor_start_in_the_order_of_their_messages(
