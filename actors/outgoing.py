@@ -192,6 +192,8 @@ class Outgoing:
         if not self._router.system.is_serving():
             return  # its end is on the way, and fails whatever waits
         incarnation = box.incarnation
+        if box.run:
+            self._send_run(box)  # it is under way, even to a host that takes its leave
         if not self._router.is_live(incarnation):
             if not box.flight:  # else what is under way is answered first
                 self._ask_registry(box)
@@ -200,10 +202,6 @@ class Outgoing:
         if blocked is not None:
             blocked[box] = None
             return
-        if box.run:
-            self._send_run(box)
-            if incarnation in self._blocked:
-                return
         while (entry := box.take()) is not None:
             envelope = self._envelope(box, entry)
             if not self._router.transmit(incarnation, envelope):

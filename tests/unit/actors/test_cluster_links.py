@@ -11,9 +11,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import actors
 import actors.testing
 from actors import Actor, SystemConfig, handler
+from actors.ref import id_of
 from actors.testing import Cluster, ClusterConfig
 from tests.unit.actors import cluster_kit as kit
-from tests.unit.actors.cluster_kit import Account, Narrow, Slow, key_owned_by
+from tests.unit.actors.cluster_kit import Account, Narrow, Slow, key_owned_by, keys_owned_by
 
 MESSAGES = 60
 
@@ -214,6 +215,37 @@ async def test_a_stuck_actor_holds_its_window_and_mailbox_and_no_more(
         seen = kit.in_order_and_once(await stuck.recorded())
         assert len(seen["s"]) == sent
         assert "late" not in seen
+
+
+class Pit(Actor):
+    def __init__(self) -> None:
+        self.taken = 0
+
+    @handler
+    async def throw(self, what: bytes) -> int:
+        self.taken += 1
+        return self.taken
+
+
+async def test_a_host_takes_its_leave_though_what_was_told_waited_for_room_on_its_link(
+    autojump_clock: MockClock,
+) -> None:
+    config = ClusterConfig(delay_s=(0.05, 0.05))
+    async with actors.testing.open_cluster([Pit], hosts=2, config=config) as cluster:
+        first, leaver = cluster.hosts
+        keys = keys_owned_by(leaver, Pit)
+        quiet, busy = first.ref(Pit, next(keys)), first.ref(Pit, next(keys))
+        assert await quiet.throw(b"") == await busy.throw(b"") == 1
+        await quiet.throw.tell(b"")  # this first one lets others run, and the next one does not
+        start = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leaver.router.take_leave, 5.0)
+            await trio.sleep(0.03)  # the goodbye is on its way, and finds the link full
+            await quiet.throw.tell(b"")
+            for _ in range(12):
+                busy.throw.tell_nowait(bytes(1 << 20))
+        assert trio.current_time() - start < 1
+        assert leaver.activations[id_of(quiet)].actor.taken == 3  # type: ignore[attr-defined]
 
 
 # Routing ----------------------------------------------------------------------------------
