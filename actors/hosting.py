@@ -209,6 +209,8 @@ class Hosting(ABC):
         await system.router.take_leave(min(grace_s, LEAVE_S))
         await self.say_goodbye(grace_s)
         system.serving = False
+        # What could not leave in time never will, and nobody keeps its deadline from here on.
+        system.router.outgoing.fail_everything(Unavailable("this host has left the cluster"))
         self._membership.stop()
         if system.activations:  # no deadline permits two owners: others wait for the lease's end
             log.warning("%d actors do not end: leaving without a word", len(system.activations))

@@ -201,6 +201,30 @@ async def test_a_drain_ends_although_the_registry_is_out_of_reach(
         assert [await ref.add(1) for ref in refs] == [2, 2, 2]
 
 
+async def test_what_could_not_leave_a_drained_host_fails(autojump_clock: MockClock) -> None:
+    async with actors.testing.open_cluster([Narrow], hosts=2) as cluster:
+        first, leaver = cluster.hosts
+        full = leaver.ref(Narrow, key_owned_by(first, Narrow))
+        await full.block.tell(500)
+        await trio.sleep(1)
+        for n in range(8):
+            full.record.tell_nowait("n", n)
+        ends: list[str] = []
+
+        async def ask() -> None:
+            with trio.move_on_after(100):
+                try:
+                    await actors.with_timeout(full, 50).add(1)
+                except actors.RoostError as exc:
+                    ends.append(exc.code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(1)
+            await cluster.drain(leaver, 1)
+        assert ends == ["unavailable"]
+
+
 async def test_draining_twice_is_draining_once(autojump_clock: MockClock) -> None:
     async with actors.testing.open_cluster([Account], hosts=2) as cluster:
         host = cluster.hosts[1]
