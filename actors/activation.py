@@ -299,10 +299,18 @@ class Activation(Sender):
                 self.queue.append(call)
 
     def requeue_watchers(self) -> None:
-        """Watches and stops are messages again, to go with the actor or to be taken anew."""
+        """Watches and stops are messages again, to go with the actor or to be taken anew; so is a
+        stop that nobody waits for: ``end`` sent none."""
+        if self.stop_reason is Reason.STOPPED and not self._has_stop_message:
+            stop = LocalTell(self, STOP, b"", sender=self.system.root)
+            self.watchers = [*(self.watchers or ()), stop]
         if self.watchers:
             self.queue = deque([*self.watchers, *(self.queue or ())])
             self.watchers = None
+
+    @property
+    def _has_stop_message(self) -> bool:
+        return any(call.method == STOP and not call.done for call in self.watchers or ())
 
     def take_waiting(self) -> deque[InCall]:
         """The messages that wait, in their order; they are the caller's."""

@@ -156,6 +156,29 @@ async def test_timers_of_one_method_move_each_and_one_of_a_lambda_is_lost_with_a
     assert "Clockwork/a loses 1 timers" in caplog.text
 
 
+class Ending(Actor):
+    @handler
+    async def end(self) -> None:
+        self._activation.end()
+        await trio.sleep(2)
+
+
+async def test_an_actor_that_ends_itself_ends_though_it_moves_before_it_can(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_cluster(hosts=2, kinds=[Ending]) as cluster:
+        stays, leaves = cluster.hosts
+        ref = stays.ref(Ending, key_owned_by(leaves, Ending))
+        await stays.spawn(Ending, ref.key, durable=True)
+        await ref.end.tell()
+        await trio.sleep(1)
+        await cluster.drain(leaves)
+        await trio.sleep(1)
+        assert leaves.rebalancer.mover.moved_total == 1
+        assert not stays.activations
+        assert await stays.registry.specs([(0, 2**64 - 1)], 10) == []
+
+
 class Sum(msgspec.Struct):
     total: int = 0
 
