@@ -208,6 +208,8 @@ class Hosting(ABC):
         grace_s = max(GRACE_MIN_S, until - trio.current_time())
         await system.router.take_leave(min(grace_s, LEAVE_S))
         await self.say_goodbye(grace_s)
+        system.is_leaving = True
+        await system.router.wait_accepted(LEAVE_S)  # what this program has told until now
         system.serving = False
         # What could not leave in time never will, and nobody keeps its deadline from here on.
         system.router.outgoing.fail_everything(Unavailable("this host has left the cluster"))

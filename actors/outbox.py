@@ -94,7 +94,8 @@ class Outbox:
         self.attempt = 0
         self.waiting: deque[Entry] = deque()
         self.flight: deque[Entry] = deque()
-        self.run: list[Told] = []  # the last of the flight: they leave together, and soon
+        #: The last of the flight, while OPEN: what has been told and leaves together, soon.
+        self.run: list[Told] = []
         self.run_bytes = 0
         self.redirects = 0
         self.refused: tuple[str, ...] = ()
@@ -105,7 +106,7 @@ class Outbox:
         return (
             f"<Outbox {self.id} to {self.target} {self.state.value} at {self.incarnation!r} "
             f"next={self.next_seq} attempt={self.attempt} flight={len(self.flight)} "
-            f"waiting={len(self.waiting)}>"
+            f"run={len(self.run)} waiting={len(self.waiting)}>"
         )
 
     @property

@@ -117,7 +117,9 @@ class Outgoing:
             or not box.next_seq  # a stream's first message says more than a tell in a row can
             or len(box.flight) >= box.window
             or incarnation in self._blocked
+            # A lease that lapses is looked at when the row leaves, and then fails all of it.
             or not (router.is_live(incarnation) and router.system.serving)
+            or router.system.is_leaving
             or router.links is None
         ):
             return False

@@ -101,7 +101,7 @@ class Router:
 
         ``at_once``: an actor on this host that has nothing else to do begins before this returns.
         """
-        if not self.system.serving:
+        if not self.system.serving or self.system.is_leaving:
             call.failed(Unavailable(f"{call.target}.{call.method}: this host serves nothing now"))
             return
         outs = call.sender.outs

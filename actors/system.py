@@ -108,6 +108,7 @@ class System:
         self.idle_wheel = DeadlineWheel(IDLE_TICK_S)
         self.membership: Membership | None = None  # a local system has none
         self.serving = False
+        self.is_leaving = False  # what is sent now would find nobody who sends it on
         self._tokens = 0
         self._emptied = trio.Event()
         self._fence: str | None = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 import actors
 import actors.testing
-from actors import Reason, SystemConfig, handler
+from actors import Actor, Reason, SystemConfig, handler
 from actors.ref import id_of
 from actors.testing import ClusterConfig
 from placement.ports import Fenced, RegistryUnavailable
@@ -314,7 +315,7 @@ async def test_tells_to_an_actor_whose_claim_is_slow_and_lost_are_not_lost(
                 await trio.sleep(0.01)
                 for i in range(20):
                     nursery.start_soon(sender.ref(Account, key).record.tell, "s", i)
-                    await trio.sleep(0.005)
+                    await trio.sleep(0.02)
             seen = await sender.ref(Account, key).recorded()
             assert kit.in_order_and_once(seen) == {"s": list(range(20))}
 
@@ -699,3 +700,53 @@ async def test_who_is_brought_back_without_a_spec_is_kept_by_a_spawn_beside_it(
         await trio.sleep(2)
         assert str(id_of(ref)) in cluster.store.specs
         assert host.activations[id_of(ref)].is_durable
+
+
+class Noted(msgspec.Struct):
+    numbers: list[int] = []
+
+
+class Notebook(Actor, mailbox_max=3, idle_after_s=0.1):
+    """Slow to begin and quick to end, so that much of what is told is refused at first."""
+
+    state: Noted
+
+    async def on_activate(self) -> None:
+        await trio.sleep(0.003)
+
+    @handler
+    async def note(self, n: int) -> None:
+        await trio.sleep(0.002)
+        self.state.numbers.append(n)
+
+    @handler
+    def numbers(self) -> list[int]:
+        return self.state.numbers
+
+
+async def test_what_a_program_tells_while_its_host_drains_arrives_or_is_refused(
+    autojump_clock: MockClock,
+) -> None:
+    config = ClusterConfig(delay_s=(0.0, 0.02), registry_delay_s=(0.0, 0.05))
+    async with actors.testing.open_cluster([Notebook], hosts=3, config=config, seed=1) as cluster:
+        leaving = cluster.hosts[0]
+        told: dict[str, list[int]] = {key: [] for key in "abcd"}
+
+        async def tell(key: str) -> None:
+            for n in itertools.count():
+                try:
+                    await leaving.ref(Notebook, key).note.tell(n)
+                except actors.Unavailable:
+                    return
+                told[key].append(n)
+                await trio.sleep(0.005)
+
+        async with trio.open_nursery() as nursery:
+            for key in told:
+                nursery.start_soon(tell, key)
+            await trio.sleep(0.3)
+            await cluster.drain(leaving)
+        await trio.sleep(5)
+        for key, numbers in told.items():
+            assert numbers
+            assert await cluster.hosts[0].ref(Notebook, key).numbers() == numbers
