@@ -161,12 +161,17 @@ def displaced(events: Sequence[Event]) -> Breaches:
 
 
 def burials(events: Sequence[Event]) -> Breaches:
-    """Nobody is buried while its lease holds: from then on others may claim what it runs."""
-    ends = lease_ends(events)
-    for event in events:
-        if isinstance(event, Buried) and event.at < ends.get(event.host, 0.0) - TOUCH_S:
-            until = ends[event.host]
-            yield f"{event.host} is buried at {event.at:.3f}, and its lease ends at {until:.3f}"
+    """Nobody is buried while its lease holds: from then on others may claim what it runs.
+
+    A registry that has lost data may have forgotten that it buried a host that had yet to join.
+    """
+    losses = [index for index, event in enumerate(events) if isinstance(event, LostData)]
+    for index, event in enumerate(events):
+        if isinstance(event, Buried):
+            known = events[: next((loss for loss in losses if loss > index), len(events))]
+            until = lease_ends(known).get(event.host, 0.0)
+            if event.at < until - TOUCH_S:
+                yield f"{event.host} is buried at {event.at:.3f}, and its lease ends at {until:.3f}"
 
 
 def rejoins(events: Sequence[Event]) -> Breaches:
