@@ -41,6 +41,7 @@ LEASES: dict[str, Mutant] = {
         ),
         ("two_owners", "burials"),
         ("hosts", "storm"),
+        first=1079,
     ),
     "counter-not-watched": Mutant(
         "3",

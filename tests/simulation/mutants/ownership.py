@@ -143,7 +143,7 @@ OWNERSHIP: dict[str, Mutant] = {
         ),
         ("left",),
         ("registry", "storm"),
-        21500,
+        first=1469,
     ),
     "durables-not-sought": Mutant(
         "17",
