@@ -24,7 +24,7 @@ class SystemConfig:
     mailbox_max: int = 1_000
     #: Envelopes in flight, not yet in the mailbox, per (sender, actor) across hosts. Larger
     #: hides more latency; smaller bounds what a stuck actor makes others hold.
-    window: int = 256
+    window: int = 128
     #: Largest encoded argument list, result, stream item or state, in bytes (InvalidArgument).
     payload_bytes_max: int = 16 * MIB
     #: Items that a stream's producer may be ahead of its consumer.

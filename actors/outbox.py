@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum
+from typing import Any, cast
 
 import msgspec
 
@@ -64,8 +65,11 @@ class Entry(msgspec.Struct, eq=False):
         return DeadlineExceeded(f"{where}: no answer before the deadline")
 
 
-class Told(Entry):
-    """A tell on which nobody waits any more: what is sent again, if it must be, is all here."""
+class Told(Entry, gc=False):
+    """A tell on which nobody waits any more: what is sent again, if it must be, is all here.
+
+    There are many, and they refer to nothing that refers to them: the collector need not know.
+    """
 
     method: str = ""
     payload: bytes = b""
@@ -137,7 +141,7 @@ class Outbox:
 
     def tell(self, method: str, payload: bytes) -> None:
         """Put a tell into flight, and into the run; only where ``has_room``."""
-        told = Told(None, self, self.next_seq, self.incarnation, False, method, payload)
+        told = Told(None, cast(Any, None), self.next_seq, self.incarnation, False, method, payload)
         self.next_seq += 1
         self.flight.append(told)
         self.run.append(told)

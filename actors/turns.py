@@ -61,19 +61,24 @@ async def run_turns(activation: Activation, worker: Worker) -> None:
         try:
             if not (is_bare and call.is_plain):
                 await _run(activation, call)
-            elif (arguments := _arguments(call)) is not None:
-                spec, (args, kwargs) = call.spec, arguments
-                result = (
-                    spec.function(activation.actor, *args, **kwargs)
-                    if kwargs
-                    else spec.function(activation.actor, *args)
-                )
-                if spec.is_async:
-                    result = await result
-                if call.mode != _ASK:
-                    call.reply(call.content, b"")  # nobody hears what a tell returns
-                elif activation.system.is_serving():
-                    call.reply(call.content, _encode_result(activation, call, result))
+            else:
+                spec = call.spec
+                try:
+                    args, kwargs = spec.signature.decode(call.content, call.payload)
+                except RoostError as exc:
+                    mistaken(call, exc)
+                else:
+                    result = (
+                        spec.function(activation.actor, *args, **kwargs)
+                        if kwargs
+                        else spec.function(activation.actor, *args)
+                    )
+                    if spec.is_async:
+                        result = await result
+                    if call.mode != _ASK:
+                        call.reply(call.content, b"")  # nobody hears what a tell returns
+                    elif activation.system.is_serving():
+                        call.reply(call.content, _encode_result(activation, call, result))
         except (Exception, SystemExit) as exc:
             _raised(activation, call, exc)
         except trio.Cancelled:
