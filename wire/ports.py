@@ -23,7 +23,10 @@ class Peer(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """All that has gone over a host's links since its start. ``links``: those connected now."""
+    """All that has gone over a host's links since its start. ``links``: those connected now.
+
+    Tells in a row that travel together are one item.
+    """
 
     links: int
     bytes_in: int

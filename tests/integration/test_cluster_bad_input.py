@@ -196,7 +196,7 @@ def hello(**changes: Any) -> bytes:
 
 
 LINKS = {
-    "wrong protocol version": ([hello(protocol=99)], Status.FAILED_PRECONDITION, ["99", "1"]),
+    "wrong protocol version": ([hello(protocol=99)], Status.FAILED_PRECONDITION, ["99", str(PROTOCOL_VERSION)]),
     "wrong cluster": (
         [hello(cluster="other")], Status.FAILED_PRECONDITION, ["'other'", "'default'"],
     ),

@@ -223,7 +223,7 @@ async def still_serves(world: GrpcWorld, host: Host) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
-        ({"protocol": 2}, Status.FAILED_PRECONDITION, ["2", str(PROTOCOL_VERSION)]),
+        ({"protocol": 99}, Status.FAILED_PRECONDITION, ["99", str(PROTOCOL_VERSION)]),
         ({"cluster": "x"}, Status.FAILED_PRECONDITION, ["'x'", f"'{CLUSTER}'"]),
         ({"target": "b-i0"}, Status.FAILED_PRECONDITION, ["'b-i0'", "'b-i1'"]),
         ({"resume": True}, Status.FAILED_PRECONDITION, ["'s-1-1'", "unknown"]),
@@ -341,7 +341,7 @@ def test_garbage_on_the_port_leaves_the_host_serving(data: bytes) -> None:
     [
         ({"incarnation": "x-9"}, ["'x-9'", "'n-1'"]),
         ({"cluster": "x"}, ["'x'", f"'{CLUSTER}'"]),
-        ({"protocol": 2}, ["2", str(PROTOCOL_VERSION)]),
+        ({"protocol": 99}, ["99", str(PROTOCOL_VERSION)]),
         ({"session": "x"}, ["'x'"]),
         ({"received": 5}, ["5"]),
     ],
