@@ -196,7 +196,9 @@ def hello(**changes: Any) -> bytes:
 
 
 LINKS = {
-    "wrong protocol version": ([hello(protocol=99)], Status.FAILED_PRECONDITION, ["99", str(PROTOCOL_VERSION)]),
+    "wrong protocol version": (
+        [hello(protocol=99)], Status.FAILED_PRECONDITION, ["99", str(PROTOCOL_VERSION)],
+    ),
     "wrong cluster": (
         [hello(cluster="other")], Status.FAILED_PRECONDITION, ["'other'", "'default'"],
     ),
