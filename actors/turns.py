@@ -62,7 +62,7 @@ async def run_turns(activation: Activation, worker: Worker) -> None:
             if not (is_bare and call.is_plain):
                 await _run(activation, call)
             else:
-                spec = call.spec
+                spec = call.spec  # decoded here: one call less for each turn
                 try:
                     args, kwargs = spec.signature.decode(call.content, call.payload)
                 except RoostError as exc:
