@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 REDIRECTS_AT_ONCE = 2
 _TELL = Mode.TELL
+_OPEN = State.OPEN
 
 #: Tells that leave together, at most: so many, and about so many bytes.
 RUN_MAX, RUN_BYTES_MAX = 64, 64 << 10
@@ -111,8 +112,10 @@ class Outgoing:
         method leave together, at the latest before the loop waits. False: it must wait."""
         router, incarnation = self._router, box.incarnation
         if (
-            not box.has_room()
+            box.state is not _OPEN  # has_room(), whose call would be a tenth of a tell
+            or box.waiting
             or not box.next_seq  # a stream's first message says more than a tell in a row can
+            or len(box.flight) >= box.window
             or incarnation in self._blocked
             # A lease that lapses is looked at when the row leaves, and then fails all of it.
             or not (router.is_live(incarnation) and router.system.serving)
