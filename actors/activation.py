@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -19,7 +19,9 @@ from actors.incoming import InCall, Internal, LocalInCall, LocalTell, RemoteTell
 from actors.kinds import REMIND, SPAWN, SPAWNER
 from actors.nursery import ActorNursery
 from actors.offers import TimerLeft
+from actors.phase import Phase
 from actors.reasons import Reason
+from actors.rows import Row
 from actors.timers import Timer
 from actors.turns import makes_durable, mistaken
 from placement.ports import RegistryError
@@ -48,19 +50,6 @@ CRASH = "$crash"
 log = logging.getLogger("roost.actors")
 
 
-class Phase(Enum):
-    """Where an activation stands."""
-
-    CLAIMING = "claiming"  # no user code has run; the location may be another's
-    STARTING = "starting"  # claimed; on_activate runs
-    ACTIVE = "active"
-    RESTARTING = "restarting"  # crashed; starts again after a pause
-    QUIESCING = "quiescing"  # about to move: takes messages, starts no turns
-    OFFERED = "offered"  # offered to another host: only a higher epoch may go on here
-    STOPPING = "stopping"  # on_deactivate, save, release
-    ENDED = "ended"
-
-
 _ACTIVE = Phase.ACTIVE
 _ASK, _STREAM = Mode.ASK, Mode.STREAM
 
@@ -69,10 +58,10 @@ class Activation(Sender):
     """Mailbox, turns and state of one actor on this host."""
 
     __slots__ = (
-        "_nursery", "_timers", "active", "actor", "child", "crashes", "epoch", "has_overtakers",
-        "id", "idle_since", "inbox", "is_closing", "is_durable", "is_spilled", "kind", "life",
-        "must_close", "phase", "queue", "running", "spawner", "stop_reason", "system", "threads",
-        "tick", "waiters", "watchers",
+        "_nursery", "_queue", "_timers", "active", "actor", "child", "crashes", "epoch",
+        "has_overtakers", "id", "idle_since", "inbox", "is_closing", "is_durable", "is_spilled",
+        "kind", "life", "must_close", "phase", "row", "running", "spawner", "stop_reason",
+        "system", "threads", "tick", "waiters", "watchers",
     )  # fmt: skip
 
     actor: Actor
@@ -84,7 +73,8 @@ class Activation(Sender):
         self.kind = kind
         self.phase = Phase.CLAIMING
         self.epoch = 0
-        self.queue: deque[InCall] | None = None
+        self._queue: deque[InCall] | None = None
+        self.row: Row | None = None  # what has been told in a row, behind the queue
         self.has_overtakers = False  # reentrant messages may be among those that wait
         self.waiters: deque[Call] | None = None  # local callers that wait for room
         self.running = 0  # workers that have been handed to it
@@ -119,14 +109,39 @@ class Activation(Sender):
     # Mailbox ------------------------------------------------------------------------------
 
     @property
+    def queue(self) -> deque[InCall] | None:
+        """The messages that wait, in their order."""
+        if self.row is not None:
+            self.end_row()
+        return self._queue
+
+    @queue.setter
+    def queue(self, queue: deque[InCall] | None) -> None:
+        self.end_row()
+        self._queue = queue
+
+    def end_row(self) -> None:
+        """What has been told in a row are messages like others now: something comes behind."""
+        row, self.row = self.row, None
+        if row is not None and (waiting := row.end()):
+            self._queue = self._queue or deque()
+            self._queue += waiting
+
+    def row_due(self) -> Row | None:
+        """What has been told in a row, if the next message is one of it."""
+        return self.row if not self._queue else None
+
+    @property
     def depth(self) -> int:
         """Messages that wait."""
-        return len(self.queue or ())
+        if self.row is None:
+            return len(self._queue or ())
+        return len(self._queue or ()) + len(self.row.payloads)
 
     @property
     def begins_anew(self) -> bool:
         """Whether what waits next is for another life, once this one has been stopped."""
-        return bool(self.queue) and self._is_for_next_life(self.queue[0])  # type: ignore[index]
+        return bool(self._queue) and self._is_for_next_life(self._queue[0])  # type: ignore[index]
 
     def _is_for_next_life(self, call: InCall) -> bool:
         """A spawn that makes the actor durable would be undone by the stop that is ahead of it."""
@@ -142,7 +157,7 @@ class Activation(Sender):
                 return Refusal.MOVED
         if self.is_closing:
             return Refusal.MOVED
-        if self.queue and len(self.queue) >= self.kind.mailbox_max and not self._overtakes(method):
+        if self.depth >= self.kind.mailbox_max and not self._overtakes(method):
             return Refusal.FULL
         if self.running > 1 and self.running >= self.kind.turns_max:
             return Refusal.FULL
@@ -179,6 +194,7 @@ class Activation(Sender):
             if self.waiters is None:
                 self.waiters = deque()
             self.waiters.append(call)
+            self.end_row()  # each message that goes makes room, which a row does not look at
             return
         self.admit(LocalInCall.of(self, call), at_once)
 
@@ -199,12 +215,37 @@ class Activation(Sender):
                 where = f"{self.id}.{call.method}"
                 call.fail(CallCycle(f"{where} waits for a call that waits for it"))
                 return
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append(call)
+        if self.row is not None:
+            self.end_row()
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(call)
         if self.epoch and call.mode != _ASK:  # an ask hears of its end alone
             call.is_admitted()
         self.dispatch(at_once)
+
+    def _new_row(
+        self, sender: Sender | str, spec: BoundSpec, make: Callable[[bytes], InCall]
+    ) -> Row | None:
+        """A row for such tells, unless they may run beside each other, or somebody waits for
+        room: each message that goes makes some, which a row does not look at."""
+        self.end_row()
+        if self.kind.max_concurrency > 1 or self._is_awaited:
+            return None
+        self.row = Row(self, sender, spec, make)
+        return self.row
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether anybody waits for room."""
+        return bool(self.waiters or (self.inbox is not None and self.inbox.blocked))
+
+    def _append(self, call: InCall) -> None:
+        if self.row is not None:
+            self.end_row()
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(call)
 
     def for_tells(self, method: str, count: int) -> BoundSpec | None:
         """The handler of so many tells, if all can be taken now, and nothing about them is
@@ -217,20 +258,25 @@ class Activation(Sender):
             or self.phase is not _ACTIVE
             or self.is_closing
             or self.running > 1
-            or len(self.queue or ()) + count > self.kind.mailbox_max
+            or self.depth + count > self.kind.mailbox_max
         ):
             return None
         return spec
 
     def take_tells(self, incarnation: str, spec: BoundSpec, payloads: Sequence[bytes]) -> None:
         """Take tells of another host, which ``for_tells`` allows."""
-        if self.queue is None:
-            self.queue = deque()
-        method, is_plain = spec.name, spec.is_plain
-        for payload in payloads:
-            self.queue.append(RemoteTell(
-                self, method, payload, spec=spec, is_plain=is_plain, incarnation=incarnation
-            ))  # fmt: skip
+        row = self.row
+        if row is None or row.sender != incarnation or row.spec is not spec:
+            make = partial(
+                RemoteTell, self, spec.name, spec=spec, is_plain=spec.is_plain,
+                incarnation=incarnation,
+            )  # fmt: skip
+            row = self._new_row(incarnation, spec, make)
+        if row is not None:
+            row.payloads += payloads
+        else:
+            for payload in payloads:
+                self._append(make(payload))
         for _ in payloads[: self.kind.max_concurrency]:
             self.dispatch()  # as many at once as may run at once
 
@@ -246,10 +292,17 @@ class Activation(Sender):
                 return False
             self.admit(LocalTell(self, method, payload, headers=headers, sender=sender))
             return True
-        call = LocalTell(self, method, payload, spec=spec, is_plain=spec.is_plain, sender=sender)
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append(call)
+        row = self.row
+        if row is None or row.sender is not sender or row.spec is not spec:
+            make = partial(
+                LocalTell, self, method, spec=spec, is_plain=spec.is_plain, sender=sender
+            )
+            # One by itself is no row, and neither are those of two senders in turns.
+            row = self._new_row(sender, spec, make) if row is None and self._queue else None
+        if row is not None:
+            row.go_on(payload)
+        else:
+            self._append(make(payload))
         if self.running < self.kind.max_concurrency:
             self.dispatch()
         return True
@@ -321,14 +374,12 @@ class Activation(Sender):
         is_free = call.is_reentrant or self.running < self.kind.max_concurrency
         if is_free and self.phase is Phase.ACTIVE:  # else it waits for a hook to end, as all do
             return False
-        return any(c._token and c._token in call.chain for c in self.active)
+        return any(c.token and c.token in call.chain for c in self.active)
 
     def fire(self, call: Internal) -> None:
         """A turn that the actor gave itself."""
         if self.phase in (Phase.STARTING, Phase.ACTIVE) and self.refusal() is None:
-            if self.queue is None:
-                self.queue = deque()
-            self.queue.append(call)
+            self._append(call)
             self.dispatch()
 
     def cancel(self, call: InCall) -> None:
@@ -366,7 +417,7 @@ class Activation(Sender):
 
     def dispatch(self, at_once: bool = False) -> None:
         """Hand a worker to this actor if it may run one more turn."""
-        if not self.queue:
+        if self.depth == 0:
             return
         is_active = self.phase is _ACTIVE
         if not is_active and not self._finishes_calls():
@@ -387,8 +438,8 @@ class Activation(Sender):
         Messages start in their order. Only a reentrant one may overtake others, and only those
         that wait for a turn to end.
         """
-        queue = self.queue
-        if not queue or not self.system.is_serving():
+        queue, row = self._queue, self.row
+        if not (queue or (row is not None and row.payloads)) or not self.system.is_serving():
             return None
         is_active = self.phase is _ACTIVE
         if is_active and len(self.active) < self.kind.max_concurrency:
@@ -400,9 +451,11 @@ class Activation(Sender):
                     if self.has_overtakers:
                         self.dispatch()  # a worker that looks for them once this turn has to wait
                     return call
+            if not queue and row is not None and row.payloads:
+                return row.next()
             if not self.active:
                 return None
-        if is_active or self._finishes_calls():
+        if queue and (is_active or self._finishes_calls()):
             return self._first_overtaker(queue)
         return None
 
@@ -418,11 +471,11 @@ class Activation(Sender):
     def turns_done(self) -> None:
         """A worker has left."""
         self.running -= 1
-        if self.waiters or (self.inbox is not None and self.inbox.blocked):
+        if self._is_awaited:
             self._make_room()
         if (
             self.phase is Phase.ACTIVE
-            and self.queue
+            and self.depth
             and not self.begins_anew
             and self.system.is_serving()
         ):
@@ -430,8 +483,10 @@ class Activation(Sender):
             return
         if self.running == 0:
             self.idle_since = self.system.now()
-            if self.queue is not None and not self.queue:
-                self.queue = None
+            if self.row is not None and not self.row.payloads:
+                self.end_row()
+            if self._queue is not None and not self._queue:
+                self._queue = None
             self.system.lifecycle.quiet(self)
 
     # What the actor uses ------------------------------------------------------------------

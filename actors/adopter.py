@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import Activation
 from actors.inbox import Inbox, Incoming
 from actors.incoming import RemoteInCall
 from actors.offers import Answer, Offer, Outcome, Waiting, decode_offers, encode
+from actors.phase import Phase
 from actors.reasons import Reason
 from actors.routing import may_claim
 from placement.ports import Claim, Fenced, RegistryError

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import Activation
+from actors.phase import Phase
 from actors.reasons import Reason
 from placement.ports import Claim, Fenced, RegistryError
 from placement.records import Claimed, Held

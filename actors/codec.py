@@ -137,6 +137,17 @@ class Signature:
         self._positional: Decoder | None = None
         self.result = hooks.decoder(_result_type(hints.get("return", Any), spec))
 
+    @property
+    def exact(self) -> Callable[[bytes], Any] | None:
+        """Decodes msgpack of all arguments by position, and raises for anything else; None, if
+        some go by name alone."""
+        return self._exact.from_msgpack if self._exact is not None else None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there is just one argument."""
+        return len(self._names) == 1
+
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The argument list as msgpack; raises InvalidArgument naming what cannot be."""
         if len(args) > self._positional_max:

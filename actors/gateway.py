@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import Activation
 from actors.calls import GatewayCall, Sender, WaitingCall
 from actors.kinds import SPAWN
+from actors.phase import Phase
 from actors.ref import prepare
 from actors.turns import DURABLE
 from placement.ports import RegistryError

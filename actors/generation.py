@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import Activation
+from actors.phase import Phase
 from placement.lease import LeaseTerms
 from placement.ports import (
     Claim,

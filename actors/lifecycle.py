@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors import supervision
-from actors.activation import Activation, Phase
+from actors.activation import Activation
 from actors.actor import Actor
 from actors.codec import encode
 from actors.incoming import CURRENT, InCall
+from actors.phase import Phase
 from actors.reasons import Reason, Terminated
 from actors.supervision import Directive, Escalate, Restart, Stop
 from placement.ports import Fenced, Registry, RegistryError

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import Activation
 from actors.calls import Sender
 from actors.incoming import InCall, LocalInCall, RemoteInCall
 from actors.offers import Answer, Offer, Outcome, TimerLeft, Waiting, decode_answers, encode
+from actors.phase import Phase
 from actors.reasons import Reason
 from actors.statistics import Moves
 from placement.ports import Claim, Fenced, RegistryError

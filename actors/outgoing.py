@@ -85,6 +85,9 @@ class Outgoing:
 
     def push(self, call: Call, incarnation: str = "") -> None:
         """Send ``call`` through its sender's outbox, to ``incarnation`` if that is known."""
+        activation = self._router.system.activations.get(call.target)
+        if activation is not None:
+            activation.end_row()  # what its sender tells next goes behind it
         sender = call.sender
         if sender.outs is None:
             sender.outs = {}

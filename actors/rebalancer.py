@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import Activation
 from actors.mover import Mover
 from actors.parts import in_parts
+from actors.phase import Phase
 from actors.routing import choose
 from placement.handoff import Caps, Move, Owned, Plan, misplaced
 from placement.records import Member, MemberState

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.activation import Activation, Phase
+from actors.activation import Activation
 from actors.inbox import Inbox, Incoming, StreamKey, Verdict
 from actors.incoming import RemoteInCall
 from actors.outbox import ANY, REPLACED_MAX
+from actors.phase import Phase
 from actors.routing import may_claim
 from placement.ports import RegistryError
 from placement.records import Location
@@ -159,6 +160,7 @@ class Receiver:
         if taken is not None:
             self._confirm(key, taken)  # so that the sender knows the fate of all before it
         inbox.refuse(key, envelope.attempt, until_room=reason in BLOCKED)
+        activation.end_row()  # each message that goes makes room, which a row does not look at
         expected = stream.expected if stream is not None else 0
         self._answer(key, Refused(
             envelope.stream, envelope.seq, envelope.attempt, reason, expected, "",

@@ -15,6 +15,7 @@ import trio
 
 from actors.calls import Call, Sender, StreamCall, TellNowait, WaitingCall
 from actors.incoming import CURRENT
+from actors.rows import TOLD_PER_LOOK
 from wire.errors import ActorError, CallCycle, InvalidArgument, RoostError
 from wire.ids import ActorId
 from wire.items import Content, Mode
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from actors.kinds import BoundSpec, Kind
+    from actors.rows import Row
     from actors.system import System
 
 A = TypeVar("A")
@@ -114,7 +116,7 @@ def id_of(ref: object) -> ActorId:
 class _Bound:
     """A handler of a ref, with its call options."""
 
-    __slots__ = ("headers", "id", "spec", "system", "timeout_s")
+    __slots__ = ("headers", "id", "row", "spec", "system", "timeout_s")
 
     def __init__(
         self,
@@ -129,6 +131,7 @@ class _Bound:
         self.spec = spec
         self.timeout_s = timeout_s
         self.headers = headers
+        self.row: Row | None = None  # of its tells, those that wait as one (see actors.rows)
 
     def with_options(
         self, *, timeout_s: float | None = None, headers: dict[str, str] | None = None
@@ -200,7 +203,13 @@ class BoundAsk(_Bound):
         payload = spec.signature.encode(args, kwargs)
         if len(payload) > system.config.payload_bytes_max:
             check_size(system, spec.signature.where, payload)
-        if self.timeout_s is None and router.tell_now(self.id, spec.name, payload, self.headers):
+        row = self.row
+        if row is not None and row.take(payload):
+            router.told += 1
+            if not router.told % TOLD_PER_LOOK and router.is_told_enough():
+                await trio.lowlevel.checkpoint()
+            return
+        if self.timeout_s is None and router.tell_now(self, payload):
             if router.is_pass_due():
                 await trio.lowlevel.checkpoint()
             return
@@ -329,7 +338,7 @@ def prepare(
     if current is not None and current.activation.system is system:
         sender = current.activation
         if current.worker is not None and mode is not _TELL:
-            chain = (*current.chain, current.token)
+            chain = (*current.chain, current.name())
             expires_at = min(expires_at, current.expires_at)
             if len(chain) > system.config.chain_max:
                 raise CallCycle(

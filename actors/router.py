@@ -22,6 +22,7 @@ from actors.peers import PeerRequests
 from actors.receiver import Receiver
 from actors.resolver import Resolver
 from actors.routing import Ways, may_claim
+from actors.rows import PASS_S, TOLD_PER_PASS
 from wire.errors import MailboxFull, NotDelivered, RoostError, Unavailable
 from wire.ids import ActorId
 from wire.items import (
@@ -47,6 +48,7 @@ from wire.items import (
 from wire.ports import Links, Peer
 
 if TYPE_CHECKING:
+    from actors.ref import BoundAsk
     from actors.system import System
 
 log = logging.getLogger("roost.actors")
@@ -54,7 +56,7 @@ log = logging.getLogger("roost.actors")
 SWEEP_S = 30.0
 GOODBYE_POLL_S = 0.005
 #: Callers that need not wait let others run after so many calls, or so long (seconds).
-CALLS_PER_PASS, PASS_S = 32, 0.0005
+CALLS_PER_PASS = 32
 
 
 class Router:
@@ -65,6 +67,7 @@ class Router:
         self.wheel = DeadlineWheel()
         self.now = 0.0  # when the items came that are dealt with now
         self._passed = 0  # calls whose callers did not have to wait
+        self.told = 0  # tells in a row whose callers did not have to wait
         self._pass_due = 0.0  # when the next one lets others run (Trio's clock)
         self.links: Links | None = None
         self.ways = Ways(system.config.locations_max, self.is_live)
@@ -119,18 +122,21 @@ class Router:
         else:
             activation.offer_local(call, at_once)
 
-    def tell_now(
-        self, target: ActorId, method: str, payload: bytes, headers: dict[str, str] | None
-    ) -> bool:
+    def tell_now(self, bound: BoundAsk, payload: bytes) -> bool:
         """Send a tell if it need not wait: its actor runs here and has room, or the window to
         where it runs is open."""
+        target, method, headers = bound.id, bound.spec.name, bound.headers
         current = CURRENT.get()
         is_ours = current is not None and current.activation.system is self.system
         sender = current.activation if current is not None and is_ours else self.system.root
         box = sender.outs.get(target) if sender.outs is not None else None
         activation = self.system.activations.get(target)
         if box is None or (activation is not None and box.is_idle):
-            return activation is not None and activation.tell(sender, method, payload, headers)
+            if activation is None or not activation.tell(sender, method, payload, headers):
+                return False
+            row = activation.row
+            bound.row = row if row is not None and row.spec is bound.spec else None
+            return True
         if headers is None:
             return self.outgoing.tell(box, method, payload)
         if not (box.has_room() and self.outgoing.may_send(box.incarnation)):
@@ -149,6 +155,16 @@ class Router:
             return False
         self._passed = 0
         self._pass_due = max(self._pass_due, now + PASS_S)  # tells do not tell the time
+        return True
+
+    def is_told_enough(self) -> bool:
+        """The same for tells in a row, which take so little time that it is looked at now and
+        then only."""
+        now = self.system.now()
+        if self.told < TOLD_PER_PASS and now < self._pass_due:
+            return False
+        self.told = 0
+        self._pass_due = now + PASS_S
         return True
 
     def _tell(

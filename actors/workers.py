@@ -41,6 +41,16 @@ class Worker:
             self.scope.cancel()
 
 
+class _Namer(trio.abc.Instrument):
+    """A task that a turn starts may outlive it: the turn has a token of its own from then on, so
+    that what the task asks is not taken for the doing of a later turn."""
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        call = task.context.get(CURRENT)
+        if call is not None and call.worker is not None:
+            call.name()
+
+
 class WorkerPool:
     """Gives workers to activations; bounded in the idle ones that it keeps."""
 
@@ -48,6 +58,7 @@ class WorkerPool:
         self._nursery = nursery
         self._idle: list[Worker] = []
         self._count = 0
+        self._namer = _Namer()
 
     @property
     def is_idle(self) -> bool:
@@ -70,6 +81,8 @@ class WorkerPool:
                 trio.lowlevel.reschedule(worker.task, GO_ON)
             return worker
         worker = Worker(activation)
+        if self._count == 0:
+            trio.lowlevel.add_instrument(self._namer)
         self._count += 1
         self._nursery.start_soon(self._loop, worker, name="roost worker")
         return worker
@@ -83,6 +96,8 @@ class WorkerPool:
                     await self._work(worker)
         finally:
             self._count -= 1
+            if self._count == 0:
+                trio.lowlevel.remove_instrument(self._namer)
 
     async def _work(self, worker: Worker) -> None:
         """Run what is handed over, until a turn is cancelled: then the scope is used up."""

@@ -15,8 +15,9 @@ import trio
 import actors.mover
 import actors.system
 import placement.ring
-from actors.activation import Activation, Phase
+from actors.activation import Activation
 from actors.lifecycle import Lifecycle
+from actors.phase import Phase
 from actors.reasons import Reason
 from tests.simulation.events import Began, Ended, Event, Ops, Ran
 
