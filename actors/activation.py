@@ -455,14 +455,14 @@ class Activation(Sender):
                 return row.next()
             if not self.active:
                 return None
-        if queue and (is_active or self._finishes_calls()):
-            return self._first_overtaker(queue)
+        if is_active or self._finishes_calls():
+            return self._first_overtaker()
         return None
 
-    def _first_overtaker(self, queue: deque[InCall]) -> InCall | None:
-        for index, call in enumerate(queue):
+    def _first_overtaker(self) -> InCall | None:
+        for index, call in enumerate(self._queue or ()):  # none is told in a row
             if call.is_reentrant and not call.done and not self._is_for_next_life(call):
-                del queue[index]
+                del self._queue[index]  # type: ignore[union-attr]
                 self.dispatch()  # there may be more
                 return call
         self.has_overtakers = False
