@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -157,7 +156,11 @@ class Activation(Sender):
                 return Refusal.MOVED
         if self.is_closing:
             return Refusal.MOVED
-        if self.depth >= self.kind.mailbox_max and not self._overtakes(method):
+        if (
+            (self._queue or self.row is not None)
+            and self.depth >= self.kind.mailbox_max
+            and not self._overtakes(method)
+        ):
             return Refusal.FULL
         if self.running > 1 and self.running >= self.kind.turns_max:
             return Refusal.FULL
@@ -224,15 +227,12 @@ class Activation(Sender):
             call.is_admitted()
         self.dispatch(at_once)
 
-    def _new_row(
-        self, sender: Sender | str, spec: BoundSpec, make: Callable[[bytes], InCall]
-    ) -> Row | None:
+    def _new_row(self, sender: Sender | str, spec: BoundSpec) -> Row | None:
         """A row for such tells, unless they may run beside each other, or somebody waits for
         room: each message that goes makes some, which a row does not look at."""
         self.end_row()
-        if self.kind.max_concurrency > 1 or self._is_awaited:
-            return None
-        self.row = Row(self, sender, spec, make)
+        if self.kind.max_concurrency == 1 and not self._is_awaited:
+            self.row = Row(self, sender, spec)
         return self.row
 
     @property
@@ -267,16 +267,12 @@ class Activation(Sender):
         """Take tells of another host, which ``for_tells`` allows."""
         row = self.row
         if row is None or row.sender != incarnation or row.spec is not spec:
-            make = partial(
-                RemoteTell, self, spec.name, spec=spec, is_plain=spec.is_plain,
-                incarnation=incarnation,
-            )  # fmt: skip
-            row = self._new_row(incarnation, spec, make)
+            row = self._new_row(incarnation, spec) if len(payloads) > 1 else None
         if row is not None:
             row.payloads += payloads
         else:
             for payload in payloads:
-                self._append(make(payload))
+                self._append(RemoteTell.told(self, spec, payload, incarnation))
         for _ in payloads[: self.kind.max_concurrency]:
             self.dispatch()  # as many at once as may run at once
 
@@ -292,17 +288,15 @@ class Activation(Sender):
                 return False
             self.admit(LocalTell(self, method, payload, headers=headers, sender=sender))
             return True
-        row = self.row
-        if row is None or row.sender is not sender or row.spec is not spec:
-            make = partial(
-                LocalTell, self, method, spec=spec, is_plain=spec.is_plain, sender=sender
-            )
-            # One by itself is no row, and neither are those of two senders in turns.
-            row = self._new_row(sender, spec, make) if row is None and self._queue else None
-        if row is not None:
+        row, queue = self.row, self._queue
+        if row is None and queue and queue[-1].spec is spec and queue[-1].told_by() is sender:
+            row = self._new_row(sender, spec)
+        if row is not None and row.sender is sender and row.spec is spec:
             row.go_on(payload)
         else:
-            self._append(make(payload))
+            self._append(LocalTell(
+                self, method, payload, spec=spec, is_plain=spec.is_plain, sender=sender
+            ))  # fmt: skip
         if self.running < self.kind.max_concurrency:
             self.dispatch()
         return True
@@ -417,7 +411,7 @@ class Activation(Sender):
 
     def dispatch(self, at_once: bool = False) -> None:
         """Hand a worker to this actor if it may run one more turn."""
-        if self.depth == 0:
+        if not self._queue and (self.row is None or not self.row.payloads):
             return
         is_active = self.phase is _ACTIVE
         if not is_active and not self._finishes_calls():
@@ -475,6 +469,7 @@ class Activation(Sender):
             self._make_room()
         if (
             self.phase is Phase.ACTIVE
+            and (self._queue or self.row is not None)
             and self.depth
             and not self.begins_anew
             and self.system.is_serving()

@@ -166,6 +166,11 @@ class LocalTell(InCall):
 
     sender: Sender = cast(Any, None)
 
+    @classmethod
+    def told(cls, activation: Activation, spec: BoundSpec, payload: bytes, sender: Sender) -> Self:
+        """One without headers, for a handler that is known."""
+        return cls(activation, spec.name, payload, spec=spec, is_plain=spec.is_plain, sender=sender)
+
     def reply(self, content: int, payload: bytes) -> None:
         self.done = True  # nobody waits, and no deadline is to be forgotten
 
@@ -224,6 +229,16 @@ class RemoteInCall(InCall):
 
 class RemoteTell(RemoteInCall):
     """A tell from another host that came in a row: nothing is sent back for it."""
+
+    @classmethod
+    def told(
+        cls, activation: Activation, spec: BoundSpec, payload: bytes, incarnation: str
+    ) -> Self:
+        """One for a handler that is known."""
+        return cls(
+            activation, spec.name, payload, spec=spec, is_plain=spec.is_plain,
+            incarnation=incarnation,
+        )  # fmt: skip
 
     def reply(self, content: int, payload: bytes) -> None:
         self.done = True

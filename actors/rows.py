@@ -8,10 +8,9 @@ the row at the mailbox's end. Whatever else comes, or looks into the mailbox, fi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from actors.incoming import CURRENT, InCall
+from actors.incoming import CURRENT, InCall, LocalTell, RemoteTell
 from actors.phase import Phase
 
 if TYPE_CHECKING:
@@ -29,16 +28,12 @@ TOLD_PER_PASS, PASS_S, TOLD_PER_LOOK = 128, 0.0005, 32
 class Row:
     """Tells of one sender to one handler, behind all else that waits in one mailbox."""
 
-    __slots__ = ("activation", "current", "make", "payloads", "room", "sender", "spec")
+    __slots__ = ("activation", "current", "payloads", "room", "sender", "spec")
 
-    def __init__(
-        self, activation: Activation, sender: Sender | str, spec: BoundSpec,
-        make: Callable[[bytes], InCall],
-    ) -> None:  # fmt: skip
+    def __init__(self, activation: Activation, sender: Sender | str, spec: BoundSpec) -> None:
         self.activation = activation
         self.sender = sender  # a string: the incarnation of a host
         self.spec = spec
-        self.make = make
         self.payloads: deque[bytes] = deque()
         self.room = 0  # how many may wait here; 0: something came behind, and this is over
         self.current: InCall | None = None  # the turn that its sender told the last one in
@@ -63,12 +58,17 @@ class Row:
 
     def next(self) -> InCall:
         """The message whose turn it is."""
-        return self.make(self.payloads.popleft())
+        return self._message(self.payloads.popleft())
+
+    def _message(self, payload: bytes) -> InCall:
+        if isinstance(self.sender, str):
+            return RemoteTell.told(self.activation, self.spec, payload, self.sender)
+        return LocalTell.told(self.activation, self.spec, payload, self.sender)
 
     def end(self) -> deque[InCall]:
         """Take no more; returns the messages that wait."""
         self.room = 0
-        waiting = deque(map(self.make, self.payloads))
+        waiting = deque(map(self._message, self.payloads))
         self.payloads.clear()
-        del self.activation, self.current, self.make  # a ref may keep the row
+        del self.activation, self.current  # a ref may keep the row
         return waiting

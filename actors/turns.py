@@ -107,7 +107,8 @@ async def _run_row(activation: Activation, worker: Worker) -> int:
     """Run what has been told in a row and is due now, until anything asks for a closer look;
     returns how many turns that were. Each means what it means in ``run_turns``, at half the cost.
 
-    The turns share one in-call, until somebody else has got hold of it: then it has a token.
+    Whatever could run beside these turns, or waits for room, has ended the row when it came. The
+    turns share one in-call, until somebody has got hold of it: then it has a token.
     """
     row, active, system = activation.row_due(), activation.active, activation.system
     if row is None or active:
@@ -135,7 +136,7 @@ async def _run_row(activation: Activation, worker: Worker) -> int:
             result = function(actor, args[0]) if is_one else function(actor, *args)
             if is_async:
                 await result
-            if call.token or len(active) > 1 or worker.is_cancelled:
+            if call.token or worker.is_cancelled:
                 break
             if not turns % TOLD_PER_LOOK and (turns >= TOLD_PER_PASS or system.now() >= pass_due):
                 break
