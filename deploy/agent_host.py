@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from actors import HostSystem, with_timeout
-from actors.activation import Phase
+from actors.phase import Phase
 from deploy import agent_spec
 from deploy.agent_record import CLEAN_UP_S, CREATE_S, KIND, RUSTIC_KINDS, AgentRecord, Record
 from deploy.agent_spec import AgentSpec, checked_id, record_key

@@ -13,6 +13,10 @@ from typing import NamedTuple
 Ops = tuple[int, ...]
 
 
+#: How long a host that leaves waits for what is under way (seconds on its own clock).
+DRAIN_TIMEOUT_S = 10.0
+
+
 class Began(NamedTuple):
     """An activation may act from now on. ``ops``: the operations that its state has seen."""
 

@@ -14,7 +14,7 @@ from actors.memory_host import ClusterConfig, MemoryHost
 from placement.ports import Fenced
 from placement.records import Renewal
 from tests.simulation.clock import HostClock
-from tests.simulation.events import Event, Leased, LeaseOver
+from tests.simulation.events import DRAIN_TIMEOUT_S, Event, Leased, LeaseOver
 from tests.simulation.kinds import KINDS
 from tests.simulation.network import SimNetwork
 from tests.simulation.registry import SimRegistry
@@ -41,7 +41,7 @@ class Sizes:
         return ClusterConfig(
             lease_ttl_s=self.lease_ttl_s,
             heartbeat_interval_s=5.0,
-            drain_timeout_s=10.0,
+            drain_timeout_s=DRAIN_TIMEOUT_S,
             system=SystemConfig(
                 ask_timeout_s=8.0, mailbox_max=self.mailbox_max, window=self.window,
                 stream_window=self.stream_window, idle_after_s=self.idle_after_s,
