@@ -21,7 +21,7 @@ from actors.offers import TimerLeft
 from actors.phase import Phase
 from actors.reasons import Reason
 from actors.rows import Row
-from actors.timers import Timer
+from actors.timers import Timer, Timers
 from actors.turns import makes_durable, mistaken
 from placement.ports import RegistryError
 from wire.errors import (
@@ -93,7 +93,7 @@ class Activation(Sender):
         self.child: Proxy | None = None  # the actor, where it is the half of one in a process
         self.life: Any = None  # what lifecycle.py keeps: lock, digest, save number
         self._nursery: ActorNursery | None = None
-        self._timers: dict[Timer, None] | None = None
+        self._timers: Timers | None = None  # made when first needed
 
     def __repr__(self) -> str:
         return (
@@ -502,8 +502,8 @@ class Activation(Sender):
             self._nursery = None
 
     def cancel_timers(self) -> None:
-        for timer in list(self._timers or ()):
-            timer.cancel()
+        if self._timers is not None:
+            self._timers.cancel()
 
     @property
     def pid(self) -> int:
@@ -531,57 +531,26 @@ class Activation(Sender):
         """Whether it has neither timers nor a nursery."""
         return not self._timers and self._nursery is None
 
-    def pending_timers(self) -> list[TimerLeft]:
-        """Its timers that can move: those whose methods the actor has by name."""
-        left = [timer.left() for timer in self._timers or ()]
-        for timer in list(self._timers or ()):
-            timer.cancel()
-        lasting = [t for t in left if callable(getattr(self.actor, t.method, None))]
-        if len(lasting) < len(left):
-            log.warning(
-                "%s loses %d timers: they call what is no method of the actor, and cannot move",
-                self.id, len(left) - len(lasting),
-            )  # fmt: skip
-        return lasting
+    def take_timers(self) -> list[TimerLeft]:
+        """Its timers, as far as they can move; they are cancelled here."""
+        return self._timers.take() if self._timers is not None else []
 
     def keep_timers(self, timers: list[TimerLeft]) -> None:
         """Set timers again, here or after a move."""
-        for timer in timers:
-            method = getattr(self.actor, timer.method, None)
-            if callable(method):
-                self._add_timer(method, timer.after_s, timer.every_s).is_carried = True
+        if timers:
+            self._own_timers().keep(timers)
 
     def set_timer(
         self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
     ) -> Timer:
         if self.phase in (Phase.STOPPING, Phase.ENDED):
             raise NotDelivered(f"{self.id} is {self.phase.value}: it can set no timers")
-        if self.phase is Phase.STARTING:
-            after_s = self._instead_of_carried(method, after_s, every_s)
-        return self._add_timer(method, after_s, every_s)
+        return self._own_timers().set(method, after_s, every_s)
 
-    def _instead_of_carried(
-        self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
-    ) -> float:
-        """A timer that on_activate sets each time would double in each move: it takes the place,
-        and the time, of the one that moved along."""
-        for timer in self._timers or ():
-            if timer.is_carried and timer.is_of(method, every_s):
-                after_s = min(after_s, timer.left().after_s)
-                timer.cancel()
-                break
-        return after_s
-
-    def _add_timer(
-        self, method: Callable[[], Awaitable[None]], after_s: float, every_s: float
-    ) -> Timer:
-        timer = Timer(self, method, after_s, every_s)
-        self._timers = {**(self._timers or {}), timer: None}
-        return timer
-
-    def timer_gone(self, timer: Timer) -> None:
-        if self._timers is not None:
-            self._timers.pop(timer, None)
+    def _own_timers(self) -> Timers:
+        if self._timers is None:
+            self._timers = Timers(self)
+        return self._timers
 
     async def run_blocking(self, function: Callable[..., Any], *args: Any) -> Any:
         self.threads += 1

@@ -146,7 +146,7 @@ class Mover:
         self, to: str, activation: Activation, deadline: float, is_drain: bool
     ) -> None:
         activation.phase = Phase.QUIESCING
-        timers = activation.pending_timers()
+        timers = activation.take_timers()
         at_rest = await self._quiesce(activation, deadline, is_drain)
         if not activation.is_in(Phase.QUIESCING):
             return
