@@ -368,7 +368,7 @@ class Activation(Sender):
         is_free = call.is_reentrant or self.running < self.kind.max_concurrency
         if is_free and self.phase is Phase.ACTIVE:  # else it waits for a hook to end, as all do
             return False
-        return any(c.token and c.token in call.chain for c in self.active)
+        return any(c.known_as and c.known_as in call.chain for c in self.active)
 
     def fire(self, call: Internal) -> None:
         """A turn that the actor gave itself."""

@@ -52,13 +52,14 @@ class InCall(msgspec.Struct, eq=False):
     done: bool = False
     worker: Cancellable | None = None  # what runs its turn now
     task: trio.lowlevel.Task | None = None  # a stream's turn that waits for credit
-    token: str = ""  # see ``name``
+    known_as: str = ""  # its token, once anybody has asked for it
 
-    def name(self) -> str:
-        """Its token, which stands for this running call in the chains of the calls it makes."""
-        if not self.token:
-            self.token = self.activation.system.new_token()
-        return self.token
+    @property
+    def token(self) -> str:
+        """Names this running call in the chains of the calls that it makes."""
+        if not self.known_as:
+            self.known_as = self.activation.system.new_token()
+        return self.known_as
 
     def expire(self) -> None:
         """The deadline has passed (called by the wheel): drop it, or cancel its handler."""

@@ -338,7 +338,7 @@ def prepare(
     if current is not None and current.activation.system is system:
         sender = current.activation
         if current.worker is not None and mode is not _TELL:
-            chain = (*current.chain, current.name())
+            chain = (*current.chain, current.token)
             expires_at = min(expires_at, current.expires_at)
             if len(chain) > system.config.chain_max:
                 raise CallCycle(

@@ -136,7 +136,7 @@ async def _run_row(activation: Activation, worker: Worker) -> int:
             result = function(actor, args[0]) if is_one else function(actor, *args)
             if is_async:
                 await result
-            if call.token or worker.is_cancelled:
+            if call.known_as or worker.is_cancelled:
                 break
             if not turns % TOLD_PER_LOOK and (turns >= TOLD_PER_PASS or system.now() >= pass_due):
                 break

@@ -48,7 +48,7 @@ class _Namer(trio.abc.Instrument):
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         call = task.context.get(CURRENT)
         if call is not None and call.worker is not None:
-            call.name()
+            _ = call.token
 
 
 class WorkerPool:
