@@ -584,6 +584,7 @@ class Activation(Sender):
     def let_go(self) -> None:
         """It is over. The actor knows its activation; without the way back both go at once, and
         no garbage collector has to find them."""
+        self._timers = None
         if hasattr(self, "actor"):
             del self.actor
 

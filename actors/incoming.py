@@ -248,6 +248,10 @@ class RemoteTell(RemoteInCall):
         self.done = True
 
 
+class RowInCall(InCall):
+    """What the turns of a row share, until something has got hold of it (see actors.rows)."""
+
+
 class Internal(InCall):
     """A turn that the actor gave itself (a timer): nobody waits for its result."""
 

@@ -70,5 +70,5 @@ class Row:
         self.room = 0
         waiting = deque(map(self._message, self.payloads))
         self.payloads.clear()
-        del self.activation, self.current  # a ref may keep the row
+        del self.activation, self.current, self.sender  # a ref may keep the row
         return waiting

@@ -15,7 +15,7 @@ import trio
 
 from actors.codec import encode
 from actors.foreign import ChildRaised, Encoded
-from actors.incoming import CURRENT, InCall, Internal
+from actors.incoming import CURRENT, InCall, Internal, RowInCall
 from actors.kinds import SPAWN
 from actors.phase import Phase
 from actors.rows import PASS_S, TOLD_PER_LOOK, TOLD_PER_PASS
@@ -119,7 +119,7 @@ async def _run_row(activation: Activation, worker: Worker) -> int:
         return 0
     actor, function, is_async = activation.actor, spec.function, spec.is_async
     is_one = spec.signature.is_one  # to spread one argument would cost a tenth of the turn
-    call = InCall(activation, spec.name, b"", worker=worker)
+    call = RowInCall(activation, spec.name, b"", worker=worker)
     turns, is_serving = 0, system.is_serving
     pass_due = system.now() + PASS_S
     active.append(call)
@@ -129,7 +129,7 @@ async def _run_row(activation: Activation, worker: Worker) -> int:
             payload = payloads.popleft()
             try:
                 args = exact(payload)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
+            except (msgspec.MsgspecError, ValueError, RecursionError, RoostError):
                 payloads.appendleft(payload)  # a default, or a mistake: the longer way tells
                 break
             turns += 1

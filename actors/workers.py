@@ -7,11 +7,12 @@ one only after a cancellation, so a turn costs no scope of its own.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
-from actors.incoming import CURRENT
+from actors.incoming import CURRENT, InCall, RowInCall
 from actors.resume import GO_ON
 from actors.step import resume
 from actors.turns import run_turns
@@ -42,12 +43,22 @@ class Worker:
 
 
 class _Namer(trio.abc.Instrument):
-    """A task that a turn starts may outlive it: the turn has a token of its own from then on, so
-    that what the task asks is not taken for the doing of a later turn."""
+    """A task that a turn of a row starts may outlive it, and what it asks is not to be taken for
+    the doing of a later turn: so the turn has a token from then on, and the next ones have not.
 
+    A system task with a turn's context comes from a thread that its turn may have abandoned,
+    nobody knows when; like a background task it belongs to no turn.
+    """
+
+    @trio.lowlevel.enable_ki_protection
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         call = task.context.get(CURRENT)
-        if call is not None and call.worker is not None:
+        if not isinstance(call, RowInCall) or call.worker is None:
+            return
+        nursery = task.parent_nursery
+        if nursery is not None and nursery.parent_task is trio.lowlevel.current_root_task():
+            task.context.run(CURRENT.set, InCall(call.activation, "thread", b""))
+        else:
             _ = call.token
 
 
@@ -97,7 +108,8 @@ class WorkerPool:
         finally:
             self._count -= 1
             if self._count == 0:
-                trio.lowlevel.remove_instrument(self._namer)
+                with suppress(KeyError):  # Trio drops one that has failed
+                    trio.lowlevel.remove_instrument(self._namer)
 
     async def _work(self, worker: Worker) -> None:
         """Run what is handed over, until a turn is cancelled: then the scope is used up."""

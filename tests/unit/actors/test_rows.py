@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from random import Random
@@ -578,3 +581,98 @@ async def test_an_error_in_a_row_is_logged_and_the_rest_runs(
             await log.fails.tell("fails", n)
         assert [n for who, n in await log.all() if who == "fails"] == [0, 1, 2]
     assert caplog.text.count("Log/log.fails raised, and nobody waits for it") == 3
+
+
+async def test_a_mistake_in_a_row_is_its_callers_and_no_crash(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where decoding itself finds it: a ref that names nothing."""
+
+    class Meets(Actor, on_error="stop"):
+        @handler
+        async def meet(self, other: Log) -> None: ...
+
+        @handler
+        async def lives(self) -> bool:
+            return True
+
+    async with actors.open_system() as system:
+        meets = system.ref(Meets, "a")
+        await meets.lives()
+        activation = activation_of(system, meets)
+        for _ in range(5):
+            await meets.meet.tell({"$ref": "no id"})  # type: ignore[arg-type]
+        assert await meets.lives()
+        assert activation_of(system, meets) is activation
+    assert caplog.text.count("Meets/a was told, and did not run: actor 'no id'") == 5
+
+
+class Threads(Actor):
+    """Leaves a thread behind, which asks this very actor while a later turn runs."""
+
+    @handler
+    async def start(self, me: Threads, n: int) -> None:
+        if n == 1:
+            with trio.move_on_after(0.05):
+                await trio.to_thread.run_sync(self._later, me, abandon_on_cancel=True)
+        if n == ROW - 1:
+            thread_may_ask.set()
+            await thread_has_asked.wait()
+
+    def _later(self, me: Threads) -> None:
+        thread_may_ask.wait()
+        trio.from_thread.run_sync(thread_has_asked.set)
+        try:
+            thread_heard.append(trio.from_thread.run(me.echo, 7))
+        except actors.RoostError as exc:
+            thread_heard.append(exc)
+
+    @handler
+    async def echo(self, n: int) -> int:
+        return n
+
+
+thread_may_ask: threading.Event
+thread_has_asked: trio.Event
+thread_heard: list[object] = []
+
+
+async def test_a_thread_that_a_turn_left_behind_is_not_taken_for_a_later_turn() -> None:
+    global thread_may_ask, thread_has_asked
+    thread_may_ask, thread_has_asked = threading.Event(), trio.Event()
+    thread_heard.clear()
+    async with actors.open_system() as system:
+        ref = system.ref(Threads, "a")
+        await ref.echo(0)
+        for n in range(ROW):
+            await ref.start.tell(ref, n)
+        with trio.fail_after(5):
+            while not thread_heard:
+                await trio.sleep(0.001)
+    assert thread_heard == [7]
+
+
+async def test_what_has_ended_is_let_go_though_a_handle_keeps_its_last_row(
+    autojump_clock: MockClock,
+) -> None:
+    gc.collect()
+    async with actors.open_system() as system:
+        log = system.ref(Log, "log")
+        await log.peek()
+        teller = system.ref(Teller, "t")
+        await teller.tell(log, 0, 5)
+        global lent
+        lent = log
+        for n in range(5):
+            await teller.lend.tell(n)
+        await log.all()
+        gone = [weakref.ref(activation_of(system, each).actor) for each in (teller, log)]
+        await system.stop(teller)
+        await system.stop(log)
+        await system.ref(Loops, "x").echo(0)  # the claimer has no eyes for the last one now
+        assert [each() for each in gone] == [None, None]
+        found = [a for a in gc.get_objects() if isinstance(a, Activation) and a.id.kind in KINDS]
+        assert found == []
+
+
+KINDS = ("Log", "Teller")
