@@ -82,7 +82,7 @@ async def _find_actors(called: str) -> tuple[str, str]:
     """The keys of an actor on bench-1, which is the host called, and of one on bench-2."""
     keys: dict[str, str] = {}
     async with wire.connect(called) as client:
-        while len(await client.hosts()) < 2:
+        while sum(host.state == "up" for host in await client.hosts()) < 2:
             await asyncio.sleep(0.05)
         for number in range(64):
             keys.setdefault(await client.ask("Echo", f"g{number}", "host"), f"g{number}")
