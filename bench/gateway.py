@@ -8,6 +8,7 @@ message back and does nothing else. Server and client each have a process and uv
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from grpclib.const import Cardinality, Handler
 from grpclib.server import Server
 
 import wire
-from bench.cluster import Hosts, hosts
+from bench.cluster import START_S, Hosts, hosts
 from bench.report import Report, arguments, finish
 from wire import hot_messages as hot
 
@@ -80,13 +81,16 @@ async def _measure(report: Report, called: str, bare: str, repeat: int, seconds:
 
 async def _find_actors(called: str) -> tuple[str, str]:
     """The keys of an actor on bench-1, which is the host called, and of one on bench-2."""
-    keys: dict[str, str] = {}
-    async with wire.connect(called) as client:
-        while sum(host.state == "up" for host in await client.hosts()) < 2:
-            await asyncio.sleep(0.05)
-        for number in range(64):
-            keys.setdefault(await client.ask("Echo", f"g{number}", "host"), f"g{number}")
-    return keys["bench-1"], keys["bench-2"]
+    keys = (f"g{number}" for number in itertools.count())
+    async with asyncio.timeout(START_S), wire.connect(called) as client:
+
+        async def find(host_id: str) -> str:
+            while await client.ask("Echo", key := next(keys), "host") != host_id:
+                await asyncio.sleep(0.01)
+            return key
+
+        there = await find("bench-2")  # from now on both hosts have the ring that they keep
+        return await find("bench-1"), there
 
 
 @contextmanager
