@@ -218,11 +218,7 @@ class Activation(Sender):
                 where = f"{self.id}.{call.method}"
                 call.fail(CallCycle(f"{where} waits for a call that waits for it"))
                 return
-        if self.row is not None:
-            self.end_row()
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append(call)
+        self._append(call)
         if self.epoch and call.mode != _ASK:  # an ask hears of its end alone
             call.is_admitted()
         self.dispatch(at_once)
@@ -294,6 +290,7 @@ class Activation(Sender):
         if row is not None and row.sender is sender and row.spec is spec:
             row.go_on(payload)
         else:
+            # LocalTell.told() in place: its call would be 7 % of a tell that is in no row.
             self._append(LocalTell(
                 self, method, payload, spec=spec, is_plain=spec.is_plain, sender=sender
             ))  # fmt: skip
